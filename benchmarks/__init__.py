@@ -1,0 +1,1 @@
+"""Benchmarks that write records. Installed as `clever_fast.benchmarks`."""
