@@ -1,0 +1,11 @@
+"""The operations of a view, one file each; what they deviate in from torchvision stands in docs/augmentations.md."""
+
+from clever_fast.pipelines.augmentations.blur import GaussianBlur
+from clever_fast.pipelines.augmentations.crop import RandomResizedCrop
+from clever_fast.pipelines.augmentations.elastic import Elastic
+from clever_fast.pipelines.augmentations.grayscale import Grayscale
+from clever_fast.pipelines.augmentations.jitter import ColorJitter
+from clever_fast.pipelines.augmentations.rotation import Rotation
+from clever_fast.pipelines.augmentations.solarize import Solarize
+
+__all__ = ["ColorJitter", "Elastic", "GaussianBlur", "Grayscale", "RandomResizedCrop", "Rotation", "Solarize"]

@@ -1,0 +1,32 @@
+"""Random gaussian blur."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class GaussianBlur:
+    """Blurs with a sigma drawn uniformly from `sigma` (pixels of the view), with the given probability."""
+
+    probability: float
+    sigma: tuple[float, float] = (0.1, 2.0)
+    draws: ClassVar[int] = 2
+
+    def sample(self, uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:
+        """blur: (N,) bool; blur_sigma: (N,) float32, pixels."""
+        low, high = self.sigma
+        return {
+            "blur": uniforms[:, 0] < self.probability,
+            "blur_sigma": (low + (high - low) * uniforms[:, 1]).astype(np.float32),
+        }
+
+    def apply(self, images, parameters, canvas):
+        from clever_fast.pipelines.dali import fn
+
+        if parameters["blur"]:
+            images = fn.gaussian_blur(images, sigma=parameters["blur_sigma"])
+        return images

@@ -1,0 +1,108 @@
+"""Elastic deformation cut from one smooth random field.
+
+torchvision blurs fresh noise for every image: U(-1, 1) for each axis, a gaussian of 41 taps, times alpha / size in units
+of the sampling grid, that is alpha / 2 pixels. Here the noise is blurred once per seed; a view cuts its displacement out
+of that field at a random place, mirrored at random, with a random sign for each axis. Standard deviation, correlation
+length and the independence of the axes are those of the definition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+FIELD_SIZE = 1024  # pixels of a view
+STRIDE = 4  # pixels between the samples that are kept: the blurred field holds next to nothing finer than 2 * STRIDE
+MARGIN = 2  # samples around a window that cubic interpolation reads
+TAPS = 41
+SIGMA = 5.0  # pixels
+STREAM = 0xE1A5  # keeps the noise apart from the samples' own numbers
+# Cubic interpolation between samples flattens the field a little; measured over many seeds.
+INTERPOLATION_GAIN = 1.0
+
+
+def smooth_field(seed: int) -> np.ndarray:
+    """(FIELD_SIZE / STRIDE, same, 2) float32: the blurred noise of the x and the y axis, before alpha.
+
+    Its standard deviation is set to the expected one, (1/3)^(1/2) * sum(taps^2): the sample's own is off by a percent.
+    """
+    generator = np.random.Generator(np.random.Philox(key=[np.uint64(seed), np.uint64(STREAM)], counter=[0, 0, 0, 1]))
+    noise = generator.uniform(-1, 1, (2, FIELD_SIZE, FIELD_SIZE))
+    taps = np.exp(-0.5 * ((np.arange(TAPS) - TAPS // 2) / SIGMA) ** 2)
+    taps /= taps.sum()
+    # a periodic blur: the field has no border at which its statistics would differ
+    response = np.fft.rfft(np.roll(np.pad(taps, (0, FIELD_SIZE - TAPS)), -(TAPS // 2))).real
+    full = np.fft.fft(np.roll(np.pad(taps, (0, FIELD_SIZE - TAPS)), -(TAPS // 2))).real
+    field = np.fft.irfft2(np.fft.rfft2(noise) * full[:, None] * response, s=noise.shape[1:])
+    field = field[:, ::STRIDE, ::STRIDE]
+    field *= (taps**2).sum() / np.sqrt(3) / field.std(axis=(1, 2), keepdims=True) * INTERPOLATION_GAIN
+    return np.ascontiguousarray(field.transpose(1, 2, 0), np.float32)
+
+
+@dataclass(frozen=True)
+class Elastic:
+    """Moves every pixel by a smooth random displacement, with the given probability; bilinear, black outside.
+
+    alpha: strength; the standard deviation of the displacement is 0.01628 alpha pixels at any size of the view.
+    """
+
+    alpha: float = 100.0
+    probability: float = 0.5
+    draws: ClassVar[int] = 7
+
+    def sample(self, uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:
+        """elastic: (N,) bool; elastic_start, elastic_end: (N, 2) float32, the (y, x) window in samples of the field;
+        elastic_scale: (N, 2) float32, pixels per unit of the field for x and y."""
+        extent = size / STRIDE
+        start = MARGIN + (FIELD_SIZE / STRIDE - extent - 2 * MARGIN) * uniforms[:, 1:3]
+        mirrored = uniforms[:, 3:5] < 0.5
+        return {
+            "elastic": uniforms[:, 0] < self.probability,
+            "elastic_start": np.where(mirrored, start + extent, start).astype(np.float32),
+            "elastic_end": np.where(mirrored, start, start + extent).astype(np.float32),
+            "elastic_scale": (self.alpha / 2 * np.where(uniforms[:, 5:7] < 0.5, -1, 1)).astype(np.float32),
+        }
+
+    def apply(self, images, parameters, canvas):
+        from clever_fast.pipelines.dali import fn
+
+        if parameters["elastic"]:
+            pixels = sampling_map(parameters, canvas)
+            if canvas.device == "gpu":
+                images = fn.experimental.remap(images, pixels[:, :, 0:1], pixels[:, :, 1:2], pixel_origin="center")
+            else:  # DALI has no remap on the CPU
+                images = fn.python_function(
+                    images, pixels, function=_remap, batch_processing=True, output_layouts="HWC"
+                )
+        return images
+
+
+def sampling_map(parameters, canvas):
+    """Node of (size, size, 2) float32: the (x, y) pixel of the image that each pixel of the view shows."""
+    from clever_fast.pipelines.dali import fn, types
+
+    size = canvas.size
+    displacement = fn.resize(
+        canvas.elastic_field,
+        size=(size, size),
+        roi_start=parameters["elastic_start"],
+        roi_end=parameters["elastic_end"],
+        interp_type=types.INTERP_CUBIC,
+        antialias=False,
+    )
+    scale = parameters["elastic_scale"]
+    if canvas.device == "gpu":
+        scale = scale.gpu()
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    return displacement * scale + types.Constant(np.stack([x, y], axis=-1), device=canvas.device)
+
+
+def _remap(images: list[np.ndarray], maps: list[np.ndarray]) -> list[np.ndarray]:
+    import cv2
+
+    return [
+        cv2.remap(np.asarray(image), np.asarray(pixels), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        for image, pixels in zip(images, maps)
+    ]

@@ -1,0 +1,28 @@
+"""Random grayscale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Grayscale:
+    """Replaces all three channels by the luma (ITU-R 601), with the given probability."""
+
+    probability: float = 0.2
+    draws: ClassVar[int] = 1
+
+    def sample(self, uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:
+        """grayscale: (N,) bool."""
+        return {"grayscale": uniforms[:, 0] < self.probability}
+
+    def apply(self, images, parameters, canvas):
+        from clever_fast.pipelines.dali import fn, types
+
+        if parameters["grayscale"]:
+            luma = fn.color_space_conversion(images, image_type=types.RGB, output_type=types.GRAY)
+            images = fn.color_space_conversion(luma, image_type=types.GRAY, output_type=types.RGB)
+        return images

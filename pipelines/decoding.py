@@ -1,0 +1,52 @@
+"""Reading and decoding files, in the pipeline and alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from clever_fast.pipelines.dali import Pipeline, fn, types
+
+
+def path_bytes(path: Path | str) -> np.ndarray:
+    """A path as the uint8 array that the pipeline takes."""
+    return np.frombuffer(str(path).encode(), np.uint8)
+
+
+def decode(paths, device: str, *, hw_decoder_load: float = 0.65):
+    """Node of uint8 HWC RGB images, turned upright as their EXIF says, from a node of path bytes.
+
+    device: "cpu", or "gpu" for nvJPEG, of whose images the hardware decoder, where there is one, takes `hw_decoder_load`.
+    """
+    encoded = fn.io.file.read(paths)
+    if device == "cpu":
+        return fn.decoders.image(encoded, device="cpu", output_type=types.RGB)
+    return fn.decoders.image(encoded, device="mixed", output_type=types.RGB, hw_decoder_load=hw_decoder_load)
+
+
+def find_broken(files: dict[int, Path], device_id: int | None) -> dict[int, str]:
+    """Those of `files` that cannot be decoded, with the reason, by the same keys. Decodes them one by one."""
+    broken = {}
+    pending = list(files)
+    while pending:
+        source = iter([path_bytes(files[key]) for key in pending])
+        pipeline = Pipeline(batch_size=1, num_threads=1, device_id=device_id, prefetch_queue_depth=1)
+        with pipeline:
+            paths = fn.external_source(source=source, batch=False, dtype=types.UINT8, ndim=1)
+            pipeline.set_outputs(decode(paths, "cpu" if device_id is None else "gpu"))
+        while pending:
+            try:
+                pipeline.run()
+            except RuntimeError as error:  # the pipeline is beyond use from here on
+                broken[pending[0]] = _reason(files[pending.pop(0)], error)
+                break
+            pending.pop(0)
+    return broken
+
+
+def _reason(path: Path, error: RuntimeError) -> str:
+    if not path.exists():
+        return "the file is gone"
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if "decode" in line.lower() or "error" in line.lower()), lines[0])

@@ -1,0 +1,106 @@
+"""Every random number of the pipeline, drawn outside of it: a view is a pure function of (seed, epoch, index, view).
+
+Philox is a counter-based generator: key (seed, index), counter (epoch, view). Nothing is carried from one draw to the
+next, so a batch depends neither on its size, nor on the number of processes or threads, nor on what ran before.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from clever_fast.errors import UserError
+from clever_fast.pipelines.augmentations import RandomResizedCrop
+from clever_fast.pipelines.views import View
+
+DRAWS = 64  # uniforms reserved for a view: more would change every run's numbers
+WORDS = 4  # 64-bit words of one Philox block, one uniform each
+SAMPLES, PERMUTATION = 0, 1  # the streams, in the counter's highest word
+
+
+def generator(seed: int, index: int, epoch: int, stream: int) -> np.random.Generator:
+    """The numbers of one sample in one epoch, from view 0 on."""
+    return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, epoch, stream]))
+
+
+@lru_cache(maxsize=2)
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    return generator(seed, 0, epoch, PERMUTATION).permutation(count)
+
+
+class Sampler:
+    """Which images a step sees, and how each of their views is made.
+
+    sizes: (n, 2) width and height of each image in pixels. batch_size: images of one step over all processes. Raises
+    UserError for a batch that is larger than the data or that the processes cannot share evenly.
+    """
+
+    def __init__(
+        self,
+        sizes: np.ndarray,
+        views: tuple[View, ...],
+        *,
+        seed: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        if batch_size < 1 or batch_size % world_size:
+            raise UserError(
+                f"a batch of {batch_size} images cannot be shared by {world_size} processes: take a multiple of {world_size}"
+            )
+        if batch_size > len(sizes):
+            raise UserError(
+                f"the batch of {batch_size} images is larger than the data ({len(sizes)} readable images): take a smaller batch"
+            )
+        for view in views:
+            draws = RandomResizedCrop.draws + sum(augmentation.draws for augmentation in view.augmentations)
+            assert draws <= DRAWS, f"a view draws {draws} numbers, {DRAWS} are reserved"
+        self.sizes = sizes
+        self.views = views
+        self.seed = seed
+        self.steps_per_epoch = len(sizes) // batch_size
+        self.crops = sum(view.count for view in views)
+        self._batch_size = batch_size
+        self._local_size = batch_size // world_size
+        self._rank = rank
+
+    def epoch(self, step: int) -> int:
+        """The epoch of a global step."""
+        return step // self.steps_per_epoch
+
+    def indices(self, step: int) -> np.ndarray:
+        """(n,) int64: the images of this process at a global step. The last, partial batch of an epoch is dropped."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        first = batch * self._batch_size + self._rank * self._local_size
+        return _permutation(len(self.sizes), self.seed, epoch)[first : first + self._local_size]
+
+    def parameters(
+        self, indices: np.ndarray, epoch: int, *, images: np.ndarray | None = None
+    ) -> list[dict[str, np.ndarray]]:
+        """For each crop, in the order of the views, its parameters by name, (n, ...) each; see the augmentations.
+
+        images: rows whose sizes count instead of those of `indices`, where an image stands in for another.
+        """
+        sizes = self.sizes[indices if images is None else images]
+        uniforms = np.stack([generator(self.seed, int(i), epoch, SAMPLES).random((self.crops, DRAWS)) for i in indices])
+        crops = []
+        for view in self.views:
+            if view.count:
+                # crop-major, so that the rows of one crop lie side by side
+                block = uniforms[:, len(crops) : len(crops) + view.count].swapaxes(0, 1).reshape(-1, DRAWS)
+                drawn = _sample(view, block, np.tile(sizes, (view.count, 1)))
+                rows = [slice(i * len(indices), (i + 1) * len(indices)) for i in range(view.count)]
+                crops += [{name: array[part] for name, array in drawn.items()} for part in rows]
+        return crops
+
+
+def _sample(view: View, uniforms: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+    crop = RandomResizedCrop(view.scale)
+    drawn = crop.sample(uniforms[:, : crop.draws], sizes)
+    used = crop.draws
+    for augmentation in view.augmentations:
+        drawn |= augmentation.sample(uniforms[:, used : used + augmentation.draws], view.size)
+        used += augmentation.draws
+    return drawn

@@ -1,0 +1,188 @@
+"""Multi-crop batches for pretraining: one graph for CPU and GPU, and the loader that runs it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from clever_fast.errors import UserError
+from clever_fast.pipelines.augmentations import Elastic, RandomResizedCrop
+from clever_fast.pipelines.augmentations.elastic import smooth_field
+from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, types
+from clever_fast.pipelines.decoding import decode, find_broken, path_bytes
+from clever_fast.pipelines.parameters import Sampler
+from clever_fast.pipelines.policies import Policy
+from clever_fast.pipelines.reading import Manifest
+from clever_fast.pipelines.views import Canvas
+
+MEAN = [255 * value for value in (0.485, 0.456, 0.406)]  # ImageNet's
+STD = [255 * value for value in (0.229, 0.224, 0.225)]
+
+
+def normalize(images, dtype: str):
+    """Node of (S, S, 3) NHWC images with ImageNet's mean and standard deviation removed; dtype float16 or float32."""
+    kinds = {"float16": types.FLOAT16, "float32": types.FLOAT}
+    return fn.crop_mirror_normalize(images, dtype=kinds[dtype], mean=MEAN, std=STD, output_layout="HWC")
+
+
+def pretraining_pipeline(
+    policy: Policy,
+    source: Callable,
+    layout: list[list[str]],
+    *,
+    seed: int,
+    batch_size: int,
+    threads: int,
+    device_id: int | None,
+    dtype: str = "float16",
+    prefetch: int = 2,
+    hw_decoder_load: float = 0.65,
+) -> Pipeline:
+    """The graph, not yet built: one output per crop, (S, S, 3) normalised.
+
+    source: what external_source calls with the batch's number; it returns the paths and then, for every crop, its
+    parameters in the order of `layout`, the names per crop. batch_size: of this process. device_id: None is the CPU.
+    """
+    device = "cpu" if device_id is None else "gpu"
+    views = [view for view in policy.views for _ in range(view.count)]
+
+    @pipeline_def(
+        batch_size=batch_size,
+        num_threads=threads,
+        device_id=device_id,
+        prefetch_queue_depth=prefetch,
+        enable_conditionals=True,
+    )
+    def graph():
+        paths, *arrays = fn.external_source(
+            source=source, num_outputs=1 + sum(map(len, layout)), batch=True, batch_info=True
+        )
+        field = None
+        if any(isinstance(augmentation, Elastic) for view in views for augmentation in view.augmentations):
+            field = types.Constant(smooth_field(seed), device=device, layout="HWC")
+        images = decode(paths, device, hw_decoder_load=hw_decoder_load)
+        outputs = []
+        for view, names in zip(views, layout):
+            parameters = {name: arrays.pop(0) for name in names}
+            canvas = Canvas(view.size, device, field)
+            crop = RandomResizedCrop(view.scale).apply(images, parameters, canvas)
+            for augmentation in view.augmentations:
+                crop = augmentation.apply(crop, parameters, canvas)
+            outputs.append(normalize(crop, dtype))
+        return tuple(outputs)
+
+    return graph()
+
+
+class PretrainingLoader:
+    """Endless batches of a policy's crops, from any step on.
+
+    Iterating yields (indices, crops): (n,) int64, the manifest's rows, and one DALI TensorList (n, S, S, 3) per crop in
+    the order of the views, on the CPU or the GPU, which stay valid for as long as they are kept.
+
+    batch_size: over all processes. start_step: global step of the first batch; its epoch is start_step // steps_per_epoch.
+    A file that breaks after the manifest was written is replaced by the next readable one, from that very step on and for
+    the rest of the run; `replaced` holds its path and the reason.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        policy: Policy,
+        *,
+        seed: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        threads: int = 2,
+        device_id: int | None = None,
+        dtype: str = "float16",
+        start_step: int = 0,
+        prefetch: int = 2,
+        **decoding,
+    ):
+        self.sampler = Sampler(
+            manifest.sizes, policy.views, seed=seed, batch_size=batch_size, rank=rank, world_size=world_size
+        )
+        self.steps_per_epoch = self.sampler.steps_per_epoch
+        self.replaced: dict[str, str] = {}
+        self._manifest = manifest
+        self._policy = policy
+        self._substitutes: dict[int, int] = {}
+        self._step = start_step
+        self._options = {
+            "seed": seed,
+            "batch_size": batch_size // world_size,
+            "threads": threads,
+            "device_id": device_id,
+            "dtype": dtype,
+            "prefetch": prefetch,
+            **decoding,
+        }
+        self._pipeline: Pipeline | None = None
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, tuple]]:
+        while True:
+            indices = self.sampler.indices(self._step)
+            crops = self._run()
+            self._step += 1
+            yield indices, crops
+
+    def close(self) -> None:
+        """Frees the pipeline's threads and memory."""
+        self._pipeline = None
+        gc.collect()
+
+    def _run(self) -> tuple:
+        while True:
+            if self._pipeline is None:
+                self._pipeline = self._build()
+            try:
+                return tuple(self._pipeline.run())
+            except RuntimeError as error:  # the pipeline is beyond use from here on
+                self.close()
+                if not self._replace_broken():
+                    raise error
+
+    def _build(self) -> Pipeline:
+        start, sampler, files, images = self._step, self.sampler, self._file, self._images
+        layout = [list(crop) for crop in sampler.parameters(sampler.indices(start), sampler.epoch(start))]
+
+        def source(info):
+            step = start + info.iteration
+            indices = sampler.indices(step)
+            rows = images(indices)
+            crops = sampler.parameters(indices, sampler.epoch(step), images=rows)
+            paths = [path_bytes(files(row)) for row in rows]
+            return [paths, *(crop[name] for crop, names in zip(crops, layout) for name in names)]
+
+        pipeline = pretraining_pipeline(self._policy, source, layout, **self._options)
+        pipeline.build()
+        return pipeline
+
+    def _file(self, row: int):
+        return self._manifest.root / self._manifest.paths[row]
+
+    def _images(self, indices: np.ndarray) -> np.ndarray:
+        if not self._substitutes:
+            return indices
+        return np.array([self._substitutes.get(int(i), int(i)) for i in indices])
+
+    def _replace_broken(self) -> bool:
+        """Looks for broken files in this batch and in those that were being prepared; True if there were any."""
+        steps = range(self._step, self._step + self._options["prefetch"] + 1)
+        rows = {int(row) for step in steps for row in self._images(self.sampler.indices(step))}
+        broken = find_broken({row: self._file(row) for row in sorted(rows)}, self._options["device_id"])
+        for row, reason in broken.items():
+            self.replaced[self._manifest.paths[row]] = reason
+        unusable = {row for row, path in enumerate(self._manifest.paths) if path in self.replaced}
+        if len(unusable) == len(self._manifest):
+            raise UserError(f"no readable image is left in {self._manifest.root}")
+        for row in unusable:
+            substitute = row
+            while substitute in unusable:
+                substitute = (substitute + 1) % len(self._manifest)
+            self._substitutes[row] = substitute
+        return bool(broken)

@@ -1,0 +1,54 @@
+"""What a view of an image is: a crop of a size and scale, and the augmentations that follow, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from nvidia.dali.data_node import DataNode
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Where an augmentation draws its nodes.
+
+    size: height and width of the view in pixels. device: "cpu" or "gpu". elastic_field: the node of the smooth field
+    that every elastic deformation of the pipeline is cut from, None where no view has one.
+    """
+
+    size: int
+    device: str
+    elastic_field: DataNode | None = None
+
+
+class Augmentation(Protocol):
+    """A random operation on uint8 HWC images, its numbers drawn outside the graph.
+
+    Implementations are frozen dataclasses. `draws` is how many uniforms one view consumes.
+    """
+
+    draws: ClassVar[int]
+
+    def sample(self, uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:
+        """Parameters, one row per view of `size` pixels, from uniforms (N, draws) float64 in [0, 1)."""
+        ...
+
+    def apply(self, images: DataNode, parameters: dict[str, DataNode], canvas: Canvas) -> DataNode:
+        """Nodes that turn uint8 HWC images into uint8 HWC images of the same size; parameters by the names of sample."""
+        ...
+
+
+@dataclass(frozen=True)
+class View:
+    """`count` crops of `size` x `size` pixels, each covering a fraction of the image's area within `scale`.
+
+    The crop (RandomResizedCrop, ratio 3/4 to 4/3), the horizontal flip and the normalisation are implied.
+    """
+
+    count: int
+    size: int
+    scale: tuple[float, float]
+    augmentations: tuple[Augmentation, ...] = ()
