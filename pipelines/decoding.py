@@ -17,7 +17,7 @@ def path_bytes(path: Path | str) -> np.ndarray:
 def decode(paths, device: str, *, hw_decoder_load: float = 0.65):
     """Node of uint8 HWC RGB images, turned upright as their EXIF says, from a node of path bytes.
 
-    device: "cpu", or "gpu" for nvJPEG, of whose images the hardware decoder, where there is one, takes `hw_decoder_load`.
+    device: "cpu", or "gpu" for nvJPEG. hw_decoder_load: share of a batch for the hardware decoder, if there is one.
     """
     encoded = fn.io.file.read(paths)
     if device == "cpu":
@@ -36,17 +36,16 @@ def find_broken(files: dict[int, Path], device_id: int | None) -> dict[int, str]
             paths = fn.external_source(source=source, batch=False, dtype=types.UINT8, ndim=1)
             pipeline.set_outputs(decode(paths, "cpu" if device_id is None else "gpu"))
         while pending:
+            key = pending.pop(0)
             try:
                 pipeline.run()
-            except RuntimeError as error:  # the pipeline is beyond use from here on
-                broken[pending[0]] = _reason(files[pending.pop(0)], error)
+            except RuntimeError:  # the pipeline is beyond use from here on
+                broken[key] = _reason(files[key])
                 break
-            pending.pop(0)
     return broken
 
 
-def _reason(path: Path, error: RuntimeError) -> str:
+def _reason(path: Path) -> str:
     if not path.exists():
         return "the file is gone"
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if "decode" in line.lower() or "error" in line.lower()), lines[0])
+    return "cannot be decoded" if path.stat().st_size else "the file is empty"

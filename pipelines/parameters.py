@@ -48,11 +48,11 @@ class Sampler:
     ):
         if batch_size < 1 or batch_size % world_size:
             raise UserError(
-                f"a batch of {batch_size} images cannot be shared by {world_size} processes: take a multiple of {world_size}"
+                f"{world_size} processes cannot share a batch of {batch_size} images: take a multiple of {world_size}"
             )
         if batch_size > len(sizes):
             raise UserError(
-                f"the batch of {batch_size} images is larger than the data ({len(sizes)} readable images): take a smaller batch"
+                f"a batch of {batch_size} is larger than the data ({len(sizes)} readable images): make it smaller"
             )
         for view in views:
             draws = RandomResizedCrop.draws + sum(augmentation.draws for augmentation in view.augmentations)

@@ -82,9 +82,9 @@ class PretrainingLoader:
     Iterating yields (indices, crops): (n,) int64, the manifest's rows, and one DALI TensorList (n, S, S, 3) per crop in
     the order of the views, on the CPU or the GPU, which stay valid for as long as they are kept.
 
-    batch_size: over all processes. start_step: global step of the first batch; its epoch is start_step // steps_per_epoch.
-    A file that breaks after the manifest was written is replaced by the next readable one, from that very step on and for
-    the rest of the run; `replaced` holds its path and the reason.
+    batch_size: over all processes. start_step: global step of the first batch, in epoch start_step // steps_per_epoch.
+    A file that breaks after the manifest was written is replaced by the next readable one, from that very step on and
+    for the rest of the run; `replaced` holds its path and the reason.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ class Augmentation(Protocol):
         ...
 
     def apply(self, images: DataNode, parameters: dict[str, DataNode], canvas: Canvas) -> DataNode:
-        """Nodes that turn uint8 HWC images into uint8 HWC images of the same size; parameters by the names of sample."""
+        """Nodes that turn uint8 HWC images into others of the same size; parameters by the names of `sample`."""
         ...
 
 

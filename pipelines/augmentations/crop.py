@@ -15,8 +15,8 @@ RATIO = (3 / 4, 4 / 3)
 class RandomResizedCrop:
     """A random region of the image, resized to the view (bicubic, antialiased) and mirrored with probability 1/2.
 
-    The area is uniform in `scale` (fractions of the image's), the aspect ratio log-uniform in 3/4..4/3, corners in whole
-    pixels. After ten tries that do not fit, the largest centred region of an allowed ratio is taken.
+    The area is uniform in `scale` (fractions of the image's), the aspect ratio log-uniform in 3/4..4/3, corners in
+    whole pixels. After ten tries that do not fit, the largest centred region of an allowed ratio is taken.
     """
 
     scale: tuple[float, float]

@@ -1,9 +1,9 @@
 """Elastic deformation cut from one smooth random field.
 
-torchvision blurs fresh noise for every image: U(-1, 1) for each axis, a gaussian of 41 taps, times alpha / size in units
-of the sampling grid, that is alpha / 2 pixels. Here the noise is blurred once per seed; a view cuts its displacement out
-of that field at a random place, mirrored at random, with a random sign for each axis. Standard deviation, correlation
-length and the independence of the axes are those of the definition.
+torchvision blurs fresh noise for every image: U(-1, 1) for each axis, a gaussian of 41 taps, times alpha / size in
+units of the sampling grid, that is alpha / 2 pixels. Here the noise is blurred once per seed; a view cuts its
+displacement out of that field at a random place, mirrored at random, with a random sign for each axis. Standard
+deviation, correlation length and the independence of the axes are those of the definition.
 """
 
 from __future__ import annotations

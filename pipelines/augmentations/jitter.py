@@ -61,8 +61,8 @@ def shift_hue(images, hue, device: str):
     """Node: the HSV hue of uint8 images turned by `hue` (CPU scalars, at most 0.1 turns), in float32.
 
     For the channel X and its two neighbours Y, Z in cyclic order, with V = max, m = min, C = V - m, the distance of
-    the hue from X in sixths of a turn, times C, is u = q + w + 2 min(C - q, w), where q = |Y - Z| and w = V - X; its sign is
-    that of Y - Z. A channel is m + clamp(2C - |u|, 0, C) at any hue, so no hue is ever computed.
+    the hue from X in sixths of a turn, times C, is u = q + w + 2 min(C - q, w), where q = |Y - Z| and w = V - X; its
+    sign is that of Y - Z. A channel is m + clamp(2C - |u|, 0, C) at any hue, so no hue is ever computed.
     """
     from clever_fast.pipelines.dali import fn, math, types
 
@@ -81,7 +81,7 @@ def shift_hue(images, hue, device: str):
 
 
 def adjust(images, brightness, contrast, saturation, device: str):
-    """Node: brightness, contrast about the mean luma, and saturation of float32 images (factors: CPU scalars), as uint8."""
+    """Node: brightness, contrast about the mean luma and saturation of float32 images, as uint8; CPU scalar factors."""
     from clever_fast.pipelines.dali import fn, types
 
     scale = brightness * contrast
