@@ -1,0 +1,163 @@
+"""Decodes every image once, to learn its size after EXIF rotation or why it cannot be read."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from clever_fast.errors import UserError
+
+from .listing import Listing
+
+CHUNK = 1024  # files submitted at a time, so that an interruption need not wait for all
+SIGNATURES = {
+    b"\xff\xd8": "JPEG",
+    b"\x89PNG": "PNG",
+    b"RIFF": "WebP",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"\0\0\0\x0cjP": "JPEG 2000",
+}
+
+
+class Rows:
+    """One entry for each file, readable or not. The first `len(paths)` rows of `numbers` are filled."""
+
+    def __init__(self, paths: list[str], numbers: np.ndarray, reasons: list[str]):
+        self.paths = paths  # relative to the root
+        self.numbers = numbers  # (n, 5) int64: label, width and height after EXIF (0 if unreadable), bytes, mtime in ns
+        self.reasons = reasons  # empty if readable
+
+    @classmethod
+    def reserve(cls, count: int = 0) -> "Rows":
+        return cls([], np.zeros((count, 5), np.int64), [])
+
+
+def index_images(root: Path, listing: Listing, rows: Rows, *, known: Rows, threads: int = 0, progress=False) -> float:
+    """Fills `rows` in the order of the listing; an interruption leaves the first rows filled.
+
+    Args:
+        root: folder that the paths are relative to.
+        listing: the files.
+        rows: empty, with room for all files.
+        known: earlier rows; one whose file has the same size and modification time is taken over without decoding.
+        threads: decoding threads, 0 for one per core that this process may use.
+        progress: draw a bar with images per second (only on a terminal).
+
+    Returns:
+        Seconds taken.
+
+    Raises:
+        UserError: nvImageCodec is not installed.
+    """
+    examine = _examiner(root, known)
+    started = time.perf_counter()
+    threads = threads or len(os.sched_getaffinity(0))
+    with _silent_codecs(), ThreadPoolExecutor(threads) as pool, _bar(len(listing.paths), progress) as advance:
+        for start in range(0, len(listing.paths), CHUNK):
+            paths = listing.paths[start : start + CHUNK]
+            for i, (path, (*numbers, reason)) in enumerate(zip(paths, pool.map(examine, paths)), start):
+                rows.numbers[i] = listing.labels[i], *numbers
+                rows.paths.append(path)
+                rows.reasons.append(reason)
+                advance()
+    return time.perf_counter() - started
+
+
+def _examiner(root: Path, known: Rows) -> Callable[[str], tuple[int, int, int, int, str]]:
+    """A function path -> (width, height, bytes, mtime_ns, reason) for many threads.
+
+    Each thread has its own decoder with one image at a time: on two cores that is 1.8 times as fast as one decoder with
+    two threads, and memory holds no more than one image per thread.
+    """
+    try:
+        from nvidia import nvimgcodec
+    except ImportError:
+        raise UserError(
+            "nvImageCodec, which decodes the images, is not installed: pip install 'clever_fast[cuda12]' or '[cuda13]'"
+        ) from None
+    place = {path: i for i, path in enumerate(known.paths)}
+    local = threading.local()
+
+    def examine(path: str) -> tuple[int, int, int, int, str]:
+        try:
+            with open(root / path, "rb") as file:
+                status = os.fstat(file.fileno())
+                stamp = status.st_size, status.st_mtime_ns
+                if path in place and tuple(known.numbers[place[path], 3:]) == stamp:
+                    return *map(int, known.numbers[place[path], 1:]), known.reasons[place[path]]
+                data = file.read()
+        except OSError as error:
+            return 0, 0, 0, 0, f"cannot be opened: {error.strerror}"
+        if not data:
+            return 0, 0, *stamp, "empty file"
+        if not hasattr(local, "decoder"):
+            local.decoder = nvimgcodec.Decoder(
+                device_id=nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY,
+                backends=[nvimgcodec.Backend(nvimgcodec.BackendKind.CPU_ONLY)],
+                max_num_cpu_threads=1,
+            )
+        image = local.decoder.decode(nvimgcodec.CodeStream(data))
+        return (0, 0, *stamp, _reason(data)) if image is None else (image.width, image.height, *stamp, "")
+
+    return examine
+
+
+def _reason(data: bytes) -> str:
+    for signature, kind in SIGNATURES.items():
+        if data.startswith(signature):
+            return f"truncated or corrupt {kind}"
+    if data.startswith(b"GIF8"):
+        return "GIF, which DALI does not decode"
+    if data[4:8] == b"ftyp":
+        return "AVIF or HEIC, which DALI does not decode"
+    return f"not an image, starts with {data[:12]!r}"
+
+
+@contextmanager
+def _silent_codecs() -> Iterator[None]:
+    """Drops what the codecs write on the file descriptor of stderr: several lines a bad file, through the bar."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def _bar(total: int, progress: bool):
+    """Yields the function that counts one image."""
+    from rich.console import Console
+
+    console = Console()  # stdout: stderr is silenced meanwhile
+    if not (progress and console.is_terminal):
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("indexing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]:,.0f} images/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task, started, count = bar.add_task("indexing", total=total, speed=0.0), time.perf_counter(), 0
+
+        def advance() -> None:
+            nonlocal count
+            count += 1
+            if count % 64 == 0 or count == total:
+                bar.update(task, completed=count, speed=count / (time.perf_counter() - started))
+
+        yield advance
