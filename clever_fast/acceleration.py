@@ -1,0 +1,95 @@
+"""Execution made concrete: the device, autocast, memory format and data parallelism."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from clever_fast import distributed
+from clever_fast.errors import UserError
+from clever_fast.recipe import Execution
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """An `Execution` on this machine."""
+
+    device: torch.device
+    precision: torch.dtype
+    channels_last: bool
+    threads: int
+
+    @property
+    def input_dtype(self) -> str:
+        """Of the crops: half the bytes where the network rounds them anyway."""
+        half = self.device.type == "cuda" and self.precision != torch.float32
+        return "float16" if half else "float32"
+
+    def __str__(self) -> str:
+        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "the CPU"
+        return f"{where}, {str(self.precision).removeprefix('torch.')}, {self.threads} data threads"
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        if self.precision == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.precision)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move to the device; on GPUs BatchNorm shares its statistics over the ranks (torch's is GPU-only)."""
+        if self.device.type == "cuda" and distributed.world_size() > 1:
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return module.to(
+            self.device, memory_format=torch.channels_last if self.channels_last else torch.preserve_format
+        )
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """DDP over all ranks; the module itself where there is one process."""
+        if distributed.world_size() == 1:
+            return module
+        return DistributedDataParallel(
+            module,
+            broadcast_buffers=False,  # BatchNorm is synchronised or per rank, centres are equal by construction
+            gradient_as_bucket_view=True,
+            static_graph=True,
+        )
+
+
+def accelerator(execution: Execution) -> Accelerator:
+    """Choose the device and join the process group.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    kind = execution.device
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "execution.device is cuda and torch sees no GPU: check the driver with nvidia-smi, or use "
+            "--execution.device cpu"
+        )
+    device = torch.device(kind, distributed.local_rank()) if kind == "cuda" else torch.device(kind)
+    if kind == "cuda":
+        if device.index >= torch.cuda.device_count():
+            raise UserError(
+                f"process {device.index} of this machine finds {torch.cuda.device_count()} GPUs: "
+                "start at most one process a GPU (torchrun --nproc_per_node)"
+            )
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    distributed.start(device)
+    precision = execution.precision
+    if precision == "auto":
+        precision = "bf16" if kind == "cuda" else "fp32"
+    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    threads = execution.threads or max(1, len(os.sched_getaffinity(0)) // local_processes)
+    return Accelerator(device, PRECISIONS[precision], execution.channels_last, threads)

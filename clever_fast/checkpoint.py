@@ -1,0 +1,206 @@
+"""Checkpoints that are either whole or not there, and the encoder for others to use."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from clever_fast import __version__
+from clever_fast.errors import UserError
+from clever_fast.methods import Method
+from clever_fast.recipe import Recipe
+
+FORMAT = 1
+NEWEST = "checkpoint.pth"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The objects whose state makes up a checkpoint."""
+
+    method: Method
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+
+
+def state_dict(trained: Trained, *, recipe: Recipe, data: dict[str, Any], step: int, epoch: int) -> dict[str, Any]:
+    """A checkpoint's content. `step` and `epoch` are what comes next; student and teacher are keys of their own."""
+    return {
+        "format": FORMAT,
+        "commit": commit(),
+        "recipe": recipe.as_dict(),
+        "data": data,
+        "step": step,
+        "epoch": epoch,
+        "optimizer": trained.optimizer.state_dict(),
+        "scaler": trained.scaler.state_dict(),
+        **_by_child(trained.method.state_dict()),
+    }
+
+
+def save(folder: Path, state: dict[str, Any], *, keep: int = 1) -> Path:
+    """Write `checkpoint.pth` to a temporary file, sync it and rename it; the one before stays under its step's name.
+
+    Raises:
+        OSError: the disk is full or read-only; the newest checkpoint is then untouched.
+    """
+    newest = folder / NEWEST
+    temporary = newest.with_suffix(".tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep > 1 and newest.exists():
+            _keep_under_own_name(newest)
+        os.replace(temporary, newest)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"cannot write {newest}: {error}") from error
+    directory = os.open(folder, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
+    for old in sorted(folder.glob("checkpoint-*.pth"))[: -(keep - 1) or None]:
+        old.unlink()
+    return newest
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint's content on the CPU, without running anything in it.
+
+    Raises:
+        UserError: it is no checkpoint of this project, or of another format version.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        version = state["format"]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint") from None
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError(f"{path} is no checkpoint of clever_fast: {reason}") from error
+    if version != FORMAT:
+        raise UserError(f"{path} has format {version}, this version reads {FORMAT}: use the version that wrote it")
+    return state
+
+
+def restore(trained: Trained, state: dict[str, Any]) -> None:
+    """Put a checkpoint's content back, all keys or none."""
+    trained.method.load_state_dict(method_state(state))
+    trained.optimizer.load_state_dict(state["optimizer"])
+    trained.scaler.load_state_dict(state["scaler"])
+
+
+def method_state(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The method's own state dict out of a checkpoint's content."""
+    flat = {}
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor):
+            flat[name] = value
+        elif name not in ("recipe", "data", "optimizer", "scaler") and isinstance(value, dict):
+            flat.update({f"{name}.{key}": tensor for key, tensor in value.items()})
+    return flat
+
+
+def differences(saved: dict[str, Any], wanted: dict[str, Any], prefix: str) -> list[str]:
+    """Dotted keys at which two plain nested values differ, with both values."""
+    found = []
+    for key in sorted(saved.keys() | wanted.keys()):
+        a, b, name = saved.get(key), wanted.get(key), f"{prefix}.{key}"
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, name)
+        elif a != b:
+            found.append(f"{name} (saved {a}, now {b})")
+    return found
+
+
+def refuse_other(path: Path, state: dict[str, Any], recipe: Recipe, data: dict[str, Any]) -> None:
+    """Raise UserError if a checkpoint is of another recipe or other data, naming every differing key."""
+    differing = differences(state["recipe"], recipe.as_dict(), "recipe") + differences(state["data"], data, "data")
+    if differing:
+        raise UserError(
+            f"{path} belongs to another run: {', '.join(differing)}. Give the same values, or another --run folder"
+        )
+    if state["commit"] != commit():
+        print(f"note: {path} was written by {state['commit']}, this is {commit()}")
+
+
+def prepare_folder(folder: Path, size: int, keep: int) -> None:
+    """Make the run's folder and see that it takes `keep` checkpoints of `size` bytes and the one being written.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk has too little room.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to the run folder {folder}: {error.strerror}; give another --run") from None
+    present = sum(path.stat().st_size for path in folder.glob("checkpoint*.pth"))
+    needed, free = size * (keep + 1) - present, shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder} has {free / 2**20:,.0f} MiB free and this run needs {needed / 2**20:,.0f} MiB for its "
+            "checkpoints: free some, lower --keep, or give another --run"
+        )
+
+
+def state_bytes(trained: Trained) -> int:
+    """An upper bound of a checkpoint's size in bytes: weights, and two moments for each trained parameter."""
+    weights = sum(t.numel() * t.element_size() for t in trained.method.state_dict().values())
+    return weights + 2 * sum(4 * p.numel() for p in trained.method.parameters() if p.requires_grad)
+
+
+def export_encoder(folder: Path, encoder: nn.Module, about: dict[str, Any]) -> Path:
+    """`encoder.safetensors` (the backbone's own state-dict names) with `encoder.json` beside it."""
+    path = folder / "encoder.safetensors"
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    save_file(tensors, path.with_suffix(".tmp"), metadata={"format": "pt"})
+    os.replace(path.with_suffix(".tmp"), path)
+    path.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")
+    return path
+
+
+@cache
+def commit() -> str:
+    """The version, and the commit where the package runs from a git checkout."""
+    here = Path(__file__).parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True
+        )
+        tracked = subprocess.run(["git", "-C", str(here), "ls-files", "--error-unmatch", __file__], capture_output=True)
+    except OSError:
+        return __version__
+    return f"{__version__}+{answer.stdout.strip()}" if answer.returncode == tracked.returncode == 0 else __version__
+
+
+def _by_child(flat: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """{"student.backbone.x": t, "center": c} -> {"student": {"backbone.x": t}, "center": c}."""
+    nested: dict[str, Any] = {}
+    for name, tensor in flat.items():
+        child, dot, rest = name.partition(".")
+        if dot:
+            nested.setdefault(child, {})[rest] = tensor
+        else:
+            nested[name] = tensor
+    return nested
+
+
+def _keep_under_own_name(newest: Path) -> None:
+    kept = newest.with_name(f"checkpoint-{load(newest)['step']:09d}.pth")
+    kept.unlink(missing_ok=True)
+    try:
+        os.link(newest, kept)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(newest, kept)

@@ -1,0 +1,91 @@
+"""From a DALI pipeline to batches: the only file that knows both DALI and torch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clever_fast import distributed
+from clever_fast.acceleration import Accelerator
+from clever_fast.methods import Batch
+from clever_fast.pipelines.evaluation import EvaluationLoader
+from clever_fast.pipelines.pretraining import PretrainingLoader
+from clever_fast.pipelines.reading import Manifest
+from clever_fast.recipe import Recipe
+
+
+class PretrainingBatches:
+    """This rank's batches, step after step from `start_step`, without end."""
+
+    def __init__(self, manifest: Manifest, recipe: Recipe, accelerator: Accelerator, start_step: int = 0):
+        self.labels, self.paths = torch.from_numpy(manifest.labels), manifest.paths
+        self.global_crops = sum(view.count for view in recipe.views.views) - recipe.local_crops
+        self.loader = PretrainingLoader(
+            manifest,
+            recipe.views,
+            seed=recipe.seed,
+            batch_size=recipe.batch_size,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            threads=accelerator.threads,
+            device_id=accelerator.device.index,
+            dtype=accelerator.input_dtype,
+            start_step=start_step,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.loader.steps_per_epoch
+
+    @property
+    def replaced(self) -> dict[str, str]:
+        """Files that broke after they were indexed, with the reason."""
+        return self.loader.replaced
+
+    def __iter__(self) -> Iterator[Batch]:
+        for indices, views in self.loader:
+            crops = [torch.from_dlpack(view.as_tensor()) for view in views]
+            g, l = crops[: self.global_crops], crops[self.global_crops :]
+            yield Batch(_crop_major(g), _crop_major(l) if l else None, self.labels[indices])
+
+    def samples(self, step: int) -> dict[str, list]:
+        """The sample indices and paths of this rank's batch at a step."""
+        indices = self.loader.sampler.indices(step).tolist()
+        return {"index": indices, "path": [self.paths[i] for i in indices]}
+
+    def close(self) -> None:
+        self.loader.close()
+
+
+class EvaluationBatches:
+    """This rank's share of a data set, once: (indices (n,), images (n, 3, S, S) channels-last)."""
+
+    def __init__(self, manifest: Manifest, size: int, batch_size: int, accelerator: Accelerator):
+        self.loader = EvaluationLoader(
+            manifest,
+            size=size,
+            batch_size=batch_size,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            threads=accelerator.threads,
+            device_id=accelerator.device.index,
+            dtype=accelerator.input_dtype,
+        )
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for indices, images in self.loader:
+            yield torch.from_numpy(indices), torch.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
+
+    def close(self) -> None:
+        self.loader.close()
+
+
+def _crop_major(views: list[Tensor]) -> Tensor:
+    """(N, S, S, 3) views -> (V*N, 3, S, S) with channels last in memory, in one concatenation."""
+    return torch.cat(views).permute(0, 3, 1, 2)
+
+
+def identity(manifest: Manifest) -> dict[str, Any]:
+    """What a checkpoint remembers of its data: equal for equal files and labels, wherever they lie."""
+    return {"images": len(manifest), "classes": len(manifest.classes), "fingerprint": manifest.fingerprint}

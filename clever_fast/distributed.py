@@ -1,0 +1,99 @@
+"""One process or many: the same calls work in both."""
+
+import os
+import subprocess
+
+import torch
+import torch.distributed as dist
+
+from clever_fast.errors import UserError
+
+
+def adopt_slurm_variables() -> None:
+    """Under srun, set torchrun's variables (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) from SLURM's."""
+    env = os.environ
+    if "RANK" in env or "SLURM_PROCID" not in env or int(env.get("SLURM_NTASKS", "1")) == 1:
+        return
+    if "MASTER_ADDR" not in env:
+        env["MASTER_ADDR"] = _first_slurm_host(env.get("SLURM_STEP_NODELIST", env.get("SLURM_JOB_NODELIST", "")))
+    env.setdefault("MASTER_PORT", str(20000 + int(env.get("SLURM_JOB_ID", "0")) % 20000))
+    env.update(RANK=env["SLURM_PROCID"], LOCAL_RANK=env["SLURM_LOCALID"], WORLD_SIZE=env["SLURM_NTASKS"])
+
+
+def _first_slurm_host(node_list: str) -> str:
+    try:
+        return subprocess.run(
+            ["scontrol", "show", "hostnames", node_list], check=True, capture_output=True, text=True
+        ).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        raise UserError(
+            f"cannot resolve the SLURM node list {node_list!r}: set MASTER_ADDR to the first node"
+        ) from None
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def start(device: torch.device) -> None:
+    """Join the process group if the environment announces more than one process: NCCL with GPUs, gloo without.
+
+    The CPU always has gloo, so that small host-side messages need no GPU.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def mean(tensor: torch.Tensor) -> torch.Tensor:
+    """The mean over all ranks, in place; the tensor itself where there is one process."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor)
+        tensor /= dist.get_world_size()
+    return tensor
+
+
+class SharedFlag:
+    """A flag that any rank may raise and all ranks see at the same step, one step later.
+
+    The exchange of a step runs on the host beside the step's computation, so asking costs no device synchronisation.
+    """
+
+    def __init__(self) -> None:
+        self._raised = False
+        self._shared = torch.zeros(1, dtype=torch.int32)
+        self._work: dist.Work | None = None
+
+    def raise_(self) -> None:
+        self._raised = True
+
+    def seen_by_all(self) -> bool:
+        """Whether any rank had raised the flag when the previous call was made; every rank calls it once a step."""
+        if not dist.is_initialized():
+            return self._raised
+        if self._work is not None:
+            self._work.wait()
+        seen = bool(self._shared.item())
+        self._shared.fill_(int(self._raised or seen))
+        self._work = dist.all_reduce(self._shared, dist.ReduceOp.MAX, async_op=True)
+        return seen
+
+    def close(self) -> None:
+        if self._work is not None:
+            self._work.wait()

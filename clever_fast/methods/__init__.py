@@ -1,0 +1,7 @@
+"""Methods: what is learned from a batch. One file each."""
+
+from clever_fast.methods.clever import Clever, CleverMethod
+from clever_fast.methods.dino import Dino, DinoMethod
+from clever_fast.methods.method import Batch, Method, Progress
+
+__all__ = ["Batch", "Clever", "CleverMethod", "Dino", "DinoMethod", "Method", "Progress"]

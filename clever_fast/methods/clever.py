@@ -1,0 +1,111 @@
+"""CLeVER: contrastive learning via equivariant representation."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from clever_fast import ops
+from clever_fast.errors import UserError
+from clever_fast.methods.dino import Dino
+from clever_fast.methods.distillation import (
+    freeze_last_layers,
+    student_and_teacher,
+    student_and_teacher_logits,
+    teacher_momentum,
+    update_center,
+    update_teacher,
+)
+from clever_fast.methods.method import Batch, Method, Progress
+from clever_fast.models import Backbone, DinoHead
+from clever_fast.ops.orthogonality_loss import Similarity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clever(Dino):
+    """DINO on the first part of the feature vector (IR), orthogonality on the rest (EF); the released code's defaults.
+
+    Args:
+        separation_ratio: share of the feature vector that is the invariant representation, floored to whole channels.
+        ef_prototypes: outputs of the second head; None for as many as `prototypes`.
+        invariance_weight: alpha, of the cross-entropy.
+        orthogonality_weight: beta, of the orthogonality loss.
+        preg_weight: lambda, of the gap between the heads' squared parameter norms.
+        orthogonality: "cosine" as released or "dot" as printed in the paper.
+    """
+
+    name: ClassVar[str] = "clever"
+
+    separation_ratio: float = 0.8
+    ef_prototypes: int | None = None
+    invariance_weight: float = 1.0
+    orthogonality_weight: float = 1.0
+    preg_weight: float = 0.001
+    orthogonality: Similarity = "cosine"
+
+    def build(self, backbone: Backbone, drop_path: float) -> "CleverMethod":
+        return CleverMethod(self, backbone, drop_path)
+
+
+class CleverMethod(Method):
+    def __init__(self, config: Clever, backbone: Backbone, drop_path: float):
+        super().__init__()
+        self.config = config
+        encoder = backbone.build(drop_path)
+        D = encoder.embed_dim
+        self.ir_width = int(config.separation_ratio * D)
+        if not 0 < self.ir_width < D:
+            raise UserError(
+                f"separation_ratio {config.separation_ratio} leaves one part of {D} channels empty; choose one between"
+            )
+        widths = (self.ir_width, D - self.ir_width)
+        prototypes = (config.prototypes, config.ef_prototypes or config.prototypes)
+        heads = [
+            DinoHead(width, K, hidden=config.hidden, bottleneck=config.bottleneck)
+            for width, K in zip(widths, prototypes, strict=True)
+        ]
+        self.student, self.teacher = student_and_teacher((encoder, backbone.build(0.0)), widths, heads)
+        self.register_buffer("center", torch.zeros(prototypes[0]))
+        self.register_buffer("center2", torch.zeros(prototypes[1]))
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.teacher.backbone
+
+    def parts(self) -> dict[str, slice]:
+        return {"all": slice(None), "IR": slice(0, self.ir_width), "EF": slice(self.ir_width, None)}
+
+    def networks(self) -> Iterable[nn.Module]:
+        return self.student, self.teacher
+
+    def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        config = self.config
+        (s_ir, s_ef), (t_ir, t_ef) = student_and_teacher_logits(self.student, self.teacher, batch)
+        temperatures = {"student_temp": config.student_temp, "teacher_temp": config.teacher_temp_at(progress.epoch)}
+        invariance = ops.distillation_loss(s_ir, t_ir, self.center, bounded=True, **temperatures)
+        orthogonality = ops.orthogonality_loss(
+            s_ef, t_ef, self.center2, bounded=True, similarity=config.orthogonality, **temperatures
+        )
+        preg = ops.norm_gap(list(self.student.head.parameters()), list(self.student.head2.parameters()))
+        update_center(self.center, t_ir, config.center_momentum)
+        update_center(self.center2, t_ef, config.center_momentum)
+        return {
+            "loss": config.invariance_weight * invariance
+            + config.orthogonality_weight * orthogonality
+            + config.preg_weight * preg,
+            "invariance": invariance,
+            "orthogonality": orthogonality,
+            "preg": preg,
+            "center_norm": self.center.norm(),
+            "center2_norm": self.center2.norm(),
+        }
+
+    def before_step(self, progress: Progress) -> None:
+        if progress.epoch < self.config.freeze_last_layer:
+            freeze_last_layers(self.student)
+
+    def after_step(self, progress: Progress, applied: Tensor) -> None:
+        momentum = teacher_momentum(self.config.teacher_momentum, progress)
+        update_teacher(self.teacher, self.student, momentum, applied)

@@ -1,0 +1,59 @@
+"""What a method is to the trainer: a module whose forward returns losses, and two hooks."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Batch(NamedTuple):
+    """The crops of N images of one step, crop-major: rows [v*N, (v+1)*N) of a tensor are crop v of the N images.
+
+    Crops are normalised, NCHW in shape and channels-last in memory; float32 or float16.
+    """
+
+    global_crops: Tensor  # (G*N, 3, S, S)
+    local_crops: Tensor | None  # (L*N, 3, s, s)
+    labels: Tensor  # (N,) int64, for logging only
+
+    @property
+    def size(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands before `step`, counted from 0."""
+
+    step: int
+    steps: int
+    steps_per_epoch: int
+
+    @property
+    def epoch(self) -> int:
+        return self.step // self.steps_per_epoch
+
+
+class Method(nn.Module):
+    """What is trained. `forward` turns a batch into losses; the hooks are everything else a method may do to a step."""
+
+    encoder: nn.Module  # what is evaluated and exported: images (N, 3, S, S) -> features (N, D)
+
+    def parts(self) -> dict[str, slice]:
+        """The named parts of a feature vector that are evaluated separately; "all" is always there."""
+        return {"all": slice(None)}
+
+    def networks(self) -> Iterable[nn.Module]:
+        """The modules worth compiling."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """Scalars by name. "loss" is differentiated; all are logged."""
+        raise NotImplementedError
+
+    def before_step(self, progress: Progress) -> None:
+        """Called when gradients are final (all-reduced and clipped)."""
+
+    def after_step(self, progress: Progress, applied: Tensor) -> None:
+        """Called when weights are final. `applied` is a float32 scalar on the device: 0 where the step was skipped."""

@@ -1,0 +1,10 @@
+"""Backbones and heads. `BACKBONES` is the table from a name on the command line to a backbone."""
+
+from clever_fast.models.backbone import Backbone
+from clever_fast.models.heads import DinoHead
+from clever_fast.models.resnet import RESNETS
+from clever_fast.models.vit import VITS
+
+BACKBONES: dict[str, Backbone] = {backbone.name: backbone for backbone in (*RESNETS, *VITS)}
+
+__all__ = ["BACKBONES", "Backbone", "DinoHead"]

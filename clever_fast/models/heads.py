@@ -1,0 +1,46 @@
+"""The projection head of DINO."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class WeightNormLinear(nn.Module):
+    """A bias-free linear layer y = x (g v / ||v||)^T with one gain g and one direction v for each output.
+
+    Its parameters carry the names of `torch.nn.utils.weight_norm`, which DINO's checkpoints use.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, train_gain: bool = False):
+        super().__init__()
+        self.weight_g = nn.Parameter(torch.ones(out_features, 1), requires_grad=train_gain)
+        self.weight_v = nn.Parameter(nn.Linear(in_features, out_features, bias=False).weight.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, torch._weight_norm(self.weight_v, self.weight_g, 0))
+
+
+class DinoHead(nn.Module):
+    """Features (..., D) -> logits (..., K): a three-layer GELU MLP, L2 normalisation, then prototypes of unit norm.
+
+    With the gain frozen the logits are cosines, so |logits| <= 1.
+
+    Source: DINO (Caron et al. 2021), appendix C, and its released code.
+    """
+
+    def __init__(self, in_features: int, prototypes: int, *, hidden: int = 2048, bottleneck: int = 256):
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(in_features, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, bottleneck),
+        )
+        for layer in self.mlp[::2]:
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        self.last_layer = WeightNormLinear(bottleneck, prototypes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last_layer(F.normalize(self.mlp(x), dim=-1))

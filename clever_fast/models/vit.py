@@ -1,0 +1,31 @@
+"""Vision transformers from timm: features are the class token after the final norm."""
+
+from functools import partial
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from clever_fast.models.backbone import Backbone
+
+
+def vit(
+    dim: int, depth: int, heads: int, drop_path: float = 0.0, *, patch_size: int = 16, image_size: int = 224
+) -> nn.Module:
+    """timm's ViT without a classifier; position embeddings are interpolated to other image sizes (bicubic)."""
+    return VisionTransformer(
+        img_size=image_size,
+        patch_size=patch_size,
+        embed_dim=dim,
+        depth=depth,
+        num_heads=heads,
+        num_classes=0,
+        drop_path_rate=drop_path,
+        dynamic_img_size=True,
+    )
+
+
+VITS = (
+    Backbone("vit_tiny_patch16", partial(vit, 192, 12, 3), drop_path=0.1),
+    Backbone("vit_small_patch16", partial(vit, 384, 12, 6), drop_path=0.1),
+    Backbone("vit_base_patch16", partial(vit, 768, 12, 12), drop_path=0.1),
+)

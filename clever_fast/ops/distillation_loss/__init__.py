@@ -1,0 +1,41 @@
+"""The invariance loss of DINO and CLeVER."""
+
+from torch import Tensor
+
+from clever_fast.ops.distillation_loss import reference
+
+
+def distillation_loss(
+    student: Tensor,
+    teacher: Tensor,
+    center: Tensor,
+    *,
+    student_temp: float,
+    teacher_temp: float,
+    bounded: bool = False,
+) -> Tensor:
+    """Mean cross-entropy between the teacher's and the student's assignment of different crops of an image.
+
+    L = mean over pairs g != v of mean over N of -sum_k P_g log softmax(s_v / student_temp)_k,
+    with P_g = softmax((t_g - center) / teacher_temp).
+
+    Args:
+        student: (V, N, K) logits of all V crops; float32, float16 or bfloat16.
+        teacher: (G, N, K) logits of the G global crops, G <= V; crop g of the teacher is crop g of the student and the
+            pair (g, g) is skipped.
+        center: (K,) float32 running mean of the teacher's logits.
+        student_temp: temperature of the student's softmax.
+        teacher_temp: temperature of the teacher's softmax.
+        bounded: promises |logits| <= 1 (both factors of the last layer are normalised). Changes no value; a fused
+            form may then use a fixed maximum.
+
+    Returns:
+        A float32 scalar. Only `student` receives a gradient.
+
+    Raises:
+        ValueError: the shapes do not fit, or there is no pair of different crops.
+
+    Source: CLeVER, equation L_CL; DINO (Caron et al. 2021), equation 3.
+    """
+    reference.check_pairs(student, teacher, center)
+    return reference.distillation_loss(student, teacher, center, student_temp=student_temp, teacher_temp=teacher_temp)

@@ -1,0 +1,133 @@
+"""What is learned (`Recipe`), how fast (`Execution`), and where it is read and written (`Run`)."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from clever_fast.errors import UserError
+from clever_fast.methods import Clever, Dino
+from clever_fast.models import Backbone
+from clever_fast.pipelines.policies import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that may change the weights. Defaults are those of the released code.
+
+    Args:
+        method: what is learned from a batch.
+        backbone: the network that is trained.
+        drop_path: the student's stochastic depth rate; the teacher's is 0.
+        policy: the augmentations of each view: baug, caug or caug_plus.
+        global_size: pixels of the two global crops.
+        local_size: pixels of the local crops.
+        local_crops: how many local crops the student sees.
+        epochs: passes over the data.
+        batch_size: images of one step over all processes together.
+        optimizer: adamw, or sgd with momentum 0.9.
+        base_lr: learning rate for a batch of 256; the rate used is base_lr * batch_size / 256.
+        min_lr: where the cosine ends.
+        warmup_epochs: of the learning rate, linear from 0.
+        weight_decay: where its cosine starts; of parameters that are neither biases nor vectors.
+        weight_decay_end: where its cosine ends.
+        clip_grad: largest norm of each parameter tensor's gradient; 0 for none.
+        seed: of the weights, the order of the samples, every crop and the drop path.
+    """
+
+    method: Dino | Clever
+    backbone: Backbone
+    policy: Policy
+    drop_path: float = 0.0
+    global_size: int = 224
+    local_size: int = 96
+    local_crops: int = 8
+    epochs: int = 100
+    batch_size: int = 512
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    base_lr: float = 5e-4
+    min_lr: float = 1e-6
+    warmup_epochs: int = 10
+    weight_decay: float = 0.04
+    weight_decay_end: float = 0.4
+    clip_grad: float = 3.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("global_size", "local_size", "epochs", "batch_size", "base_lr"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"recipe.{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("local_crops", "warmup_epochs", "min_lr", "weight_decay", "weight_decay_end", "clip_grad", "seed"):
+            if getattr(self, name) < 0:
+                raise UserError(f"recipe.{name} is {getattr(self, name)}; it must not be below 0")
+        if not 0 <= self.drop_path < 1:
+            raise UserError(f"recipe.drop_path is {self.drop_path}; it must be at least 0 and below 1")
+
+    @property
+    def lr(self) -> float:
+        """The peak learning rate: linear scaling with the whole batch."""
+        return self.base_lr * self.batch_size / 256
+
+    @property
+    def views(self) -> Policy:
+        """The policy at this recipe's crop sizes and counts."""
+        return self.policy.with_crops(
+            global_size=self.global_size, local_size=self.local_size, local_crops=self.local_crops
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain nested values, the method, backbone and policy by name; what checkpoints keep and compare."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {
+            "method": {"name": self.method.name, **asdict(self.method)},
+            "backbone": self.backbone.name,
+            "policy": self.policy.name,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How fast it is learned. Nothing here changes what is learned beyond rounding.
+
+    Args:
+        device: cuda, cpu, or auto for a GPU where there is one.
+        precision: of the networks: bf16 or fp16 autocast, or fp32; auto is bf16 on a GPU and fp32 on a CPU. Losses are
+            always float32.
+        channels_last: memory format of convolutions.
+        threads: of the data pipeline; 0 for the cores of this machine divided by its processes.
+    """
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    channels_last: bool = True
+    threads: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where a run reads and writes, and how often it reports.
+
+    Args:
+        data: folder of class folders, or one with train/ in it.
+        run: folder of the run: checkpoints, logs and curves. The same command resumes it.
+        classes: file with one class folder a line, to train on a subset such as ImageNet-100.
+        log_every: steps between reports; the only points at which the host waits for the device.
+        save_every: steps between checkpoints; 0 for one an epoch. One is always written at the end and when the run
+            is told to stop (SIGTERM, SIGINT, SIGUSR1, SIGUSR2).
+        keep: how many checkpoints to keep; the newest is always checkpoint.pth.
+        knn_every: epochs between k-NN evaluations during pretraining (needs val/ or test/ beside train/); 0 for none.
+        stop_after: leave with a checkpoint after this many steps in all; for trying out a resume.
+    """
+
+    data: Path
+    run: Path
+    classes: Path | None = None
+    log_every: int = 10
+    save_every: int = 0
+    keep: int = 1
+    knn_every: int = 0
+    stop_after: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("log_every", "keep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")

@@ -1,0 +1,75 @@
+"""The recipes by name. Each is a value; a new one is `dataclasses.replace(other, ...)` and a line of the table."""
+
+from dataclasses import replace
+
+from clever_fast.methods import Clever, Dino
+from clever_fast.models import BACKBONES
+from clever_fast.pipelines.policies import CAUG, CAUG_PLUS
+from clever_fast.recipe import Recipe
+
+NETWORKS = {
+    "resnet18": BACKBONES["resnet18"],
+    "resnet50": BACKBONES["resnet50"],
+    "vitt16": BACKBONES["vit_tiny_patch16"],
+    "vits16": BACKBONES["vit_small_patch16"],
+    "vitb16": BACKBONES["vit_base_patch16"],
+}
+METHODS = {"dino": Dino(), "clever": Clever()}
+EPOCHS = {"in100": 200, "in1k": 100}  # the published tables'
+
+RECIPES: dict[str, Recipe] = {
+    f"{method}_{network}_{data}": Recipe(
+        method=METHODS[method],
+        backbone=NETWORKS[network],
+        drop_path=NETWORKS[network].drop_path,
+        policy=CAUG,
+        epochs=epochs,
+    )
+    for data, epochs in EPOCHS.items()
+    for method in METHODS
+    for network in NETWORKS
+}
+
+
+def paper_sgd(recipe: Recipe) -> Recipe:
+    """The optimizer as the paper prints it; the published numbers come from the released code's AdamW."""
+    return replace(recipe, optimizer="sgd", base_lr=1e-3)
+
+
+def cifar10(recipe: Recipe) -> Recipe:
+    """32 px images: the small stem, small crops and head, and a teacher that follows within a short run."""
+    method = replace(recipe.method, prototypes=4096, hidden=1024, teacher_momentum=0.99)
+    return replace(
+        recipe,
+        method=method,
+        backbone=BACKBONES["resnet18_small"],
+        global_size=32,
+        local_size=16,
+        local_crops=4,
+        batch_size=256,
+        epochs=200,
+    )
+
+
+def demo(recipe: Recipe) -> Recipe:
+    """Minutes on two CPU cores."""
+    method = replace(recipe.method, prototypes=512, hidden=512, bottleneck=128, teacher_momentum=0.99)
+    return replace(
+        recipe,
+        method=method,
+        backbone=BACKBONES["resnet10_small"],
+        policy=CAUG_PLUS,
+        global_size=32,
+        local_size=16,
+        local_crops=2,
+        batch_size=64,
+        base_lr=1.2e-3,
+        epochs=20,
+        warmup_epochs=2,
+    )
+
+
+for method in METHODS:
+    RECIPES[f"{method}_vits16_in100_paper_sgd"] = paper_sgd(RECIPES[f"{method}_vits16_in100"])
+    RECIPES[f"{method}_resnet18_cifar10"] = cifar10(RECIPES[f"{method}_resnet18_in100"])
+RECIPES["clever_demo"] = demo(RECIPES["clever_resnet18_in100"])

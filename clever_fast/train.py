@@ -1,0 +1,226 @@
+"""The one loop: batches in, weights out."""
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from clever_fast import checkpoint, curves, distributed
+from clever_fast.acceleration import Accelerator, accelerator
+from clever_fast.checkpoint import Trained
+from clever_fast.data import PretrainingBatches, identity
+from clever_fast.evaluate import knn
+from clever_fast.methods import Batch, Method, Progress
+from clever_fast.metrics import Clock, Log, Meter, peak_memory_mib
+from clever_fast.optimization import FailureGuard, clip_each, gradient_norms, make_optimizer, schedule, step_unless
+from clever_fast.pipelines.reading import Manifest, open_manifest
+from clever_fast.recipe import Execution, Recipe, Run
+
+
+class NotFiniteError(RuntimeError):
+    """A loss or gradient was not finite; the last good weights are saved."""
+
+
+def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
+    """Pretrain `recipe` on `run.data` until its last epoch, resuming what the folder `run.run` holds.
+
+    Returns:
+        The method as trained until the last step, or until it was told to stop; its checkpoint is written.
+
+    Raises:
+        UserError: something the user can mend; always before the first step.
+        NotFiniteError: a loss or gradient was not finite.
+    """
+    distributed.adopt_slurm_variables()
+    quiet = not distributed.is_main()
+    manifest = open_manifest(run.data, classes=run.classes, threads=execution.threads, progress=not quiet)
+    query = open_manifest(run.data, split="val", classes=run.classes, progress=not quiet) if run.knn_every else None
+    machine = accelerator(execution)
+    trained = build(recipe, machine)
+    data = identity(manifest)
+    start = _resume(trained, recipe, run, data)
+    batches = PretrainingBatches(manifest, recipe, machine, start)
+    progress = Progress(start, recipe.epochs * batches.steps_per_epoch, batches.steps_per_epoch)
+    guard = FailureGuard(trained.method, machine.device, overflow_is_normal=trained.scaler.is_enabled())
+    model = machine.parallel(trained.method)
+
+    def save(progress: Progress) -> None:
+        if distributed.is_main():
+            state = checkpoint.state_dict(trained, recipe=recipe, data=data, step=progress.step, epoch=progress.epoch)
+            checkpoint.save(run.run, state, keep=run.keep)
+
+    log = Log(run.run, title=f"{recipe.method.name} {recipe.backbone.name}", start_step=start)
+    log.say(header(recipe, machine, manifest, progress))
+    meter, clock, stream = Meter(), Clock(), iter(batches)
+    end = min(progress.steps, run.stop_after or progress.steps)
+    try:
+        with _stop_signals() as stop:
+            while progress.step < end and not stop.seen_by_all():
+                batch = clock.waiting(next, stream)
+                meter.add(train_step(model, trained, guard, batch, progress, recipe, machine))
+                progress = replace(progress, step=progress.step + 1)
+
+                epoch_ended = progress.step % progress.steps_per_epoch == 0
+                if progress.step % run.log_every == 0 or progress.step == end:
+                    _report(log, meter, clock, progress, recipe, trained, machine)
+                    _stop_if_not_finite(guard, batches, progress, run, save)
+                if query and epoch_ended and progress.epoch % run.knn_every == 0:
+                    log.evaluation(progress, knn.evaluate(trained.method, manifest, query, recipe.global_size, machine))
+                    clock.restart()
+                if progress.step < end and (progress.step % run.save_every == 0 if run.save_every else epoch_ended):
+                    save(progress)
+            save(progress)
+        _finish(log, trained, batches, recipe, run, progress)
+    finally:
+        log.close()
+        batches.close()
+    return trained.method
+
+
+def train_step(
+    model: nn.Module,
+    trained: Trained,
+    guard: FailureGuard,
+    batch: Batch,
+    progress: Progress,
+    recipe: Recipe,
+    machine: Accelerator,
+) -> dict[str, Tensor]:
+    """One update. Returns scalars by name that stay on the device; nothing here waits for the device."""
+    method, optimizer, scaler = trained.method, trained.optimizer, trained.scaler
+    # Drop path is a function of (seed, step, rank), so a resumed run needs no saved generator state.
+    torch.manual_seed(((recipe.seed << 32) + progress.step << 12) + distributed.rank() & 2**63 - 1)
+    schedule(optimizer, recipe, progress)
+    optimizer.zero_grad(set_to_none=True)
+    guard.remember()
+    with machine.autocast():
+        values = model(batch, progress)
+    scaler.scale(guard.poison(values["loss"], progress.step)).backward()
+    scaler.unscale_(optimizer)
+    gradients, norms = gradient_norms(method)
+    skip = guard.check(norms, progress.step)
+    if recipe.clip_grad:
+        clip_each(gradients, norms, recipe.clip_grad)
+    method.before_step(progress)
+    step_unless(skip, optimizer, scaler)
+    method.after_step(progress, 1 - skip)
+    return values | {"gradient_norm": norms.norm()}
+
+
+def build(recipe: Recipe, machine: Accelerator) -> Trained:
+    """The method of a recipe with its initial weights, on the device, with its optimizer."""
+    torch.manual_seed(recipe.seed)
+    method = machine.place(recipe.method.build(recipe.backbone, recipe.drop_path))
+    return Trained(method.train(), make_optimizer(method, recipe), machine.scaler())
+
+
+def header(recipe: Recipe, machine: Accelerator, manifest: Manifest, progress: Progress) -> str:
+    """What is about to run, in four lines."""
+    world = distributed.world_size()
+    unreadable = f", {len(manifest.unreadable)} unreadable left out" if manifest.unreadable else ""
+    crops = f"2 x {recipe.global_size} px + {recipe.local_crops} x {recipe.local_size} px"
+    lines = [
+        f"{recipe.method.name} {recipe.backbone.name}, {recipe.policy.name}, {crops}",
+        f"{len(manifest):,} images in {len(manifest.classes)} classes{unreadable}",
+        f"effective batch {recipe.batch_size} = {recipe.batch_size // world} x {world} processes, peak learning rate "
+        f"{recipe.lr:.3g} = {recipe.base_lr:.3g} x {recipe.batch_size}/256",
+        f"{recipe.epochs} epochs of {progress.steps_per_epoch} steps on {machine}"
+        + (f", resumed at step {progress.step}" if progress.step else ""),
+    ]
+    if machine.device.type == "cpu" and world > 1:
+        lines.append("any BatchNorm uses each process's own statistics: synchronised statistics need GPUs")
+    return "\n".join(lines)
+
+
+def _resume(trained: Trained, recipe: Recipe, run: Run, data: dict) -> int:
+    """Restore what the run folder holds; returns the step to go on with."""
+    if distributed.is_main():
+        checkpoint.prepare_folder(run.run, checkpoint.state_bytes(trained), run.keep)
+    path = run.run / checkpoint.NEWEST
+    if not path.exists():
+        return 0
+    state = checkpoint.load(path)
+    checkpoint.refuse_other(path, state, recipe, data)
+    checkpoint.restore(trained, state)
+    return state["step"]
+
+
+def _report(
+    log: Log, meter: Meter, clock: Clock, progress: Progress, recipe: Recipe, trained: Trained, machine: Accelerator
+) -> None:
+    values = meter.read()  # waits for the device, so the clock is read after it
+    log.train(
+        progress,
+        values
+        | {
+            "lr": trained.optimizer.param_groups[0]["lr"],
+            "images_per_second": recipe.batch_size * clock.steps / clock.seconds,
+            "seconds_per_step": clock.seconds / clock.steps,
+            "data_wait": clock.waited / clock.seconds,
+            "memory_mib": peak_memory_mib(machine.device),
+        },
+        clock.seconds,
+    )
+    clock.restart()
+
+
+def _stop_if_not_finite(guard: FailureGuard, batches: PretrainingBatches, progress: Progress, run: Run, save) -> None:
+    failed = guard.failed_step.clone()
+    if dist.is_initialized():
+        dist.all_reduce(failed, dist.ReduceOp.MAX)
+    if (step := failed.item()) < 0:
+        return
+    save(replace(progress, step=step))  # no update has been made since
+    report = run.run / f"not_finite_step_{step}.json"
+    if distributed.is_main():
+        report.write_text(json.dumps({"step": step, "samples": batches.samples(step)}, indent=2) + "\n")
+    raise NotFiniteError(
+        f"the loss or a gradient was not finite at step {step}; no update was made since. The weights before it are in "
+        f"{run.run / checkpoint.NEWEST}, the files of its batch in {report}. "
+        "Try --execution.precision fp32, a lower learning rate, or a longer warm-up"
+    )
+
+
+def _finish(
+    log: Log, trained: Trained, batches: PretrainingBatches, recipe: Recipe, run: Run, progress: Progress
+) -> None:
+    if not distributed.is_main():
+        return
+    for path, reason in batches.replaced.items():
+        log.say(f"replaced, unreadable since it was indexed: {path} ({reason})")
+    curves.draw(run.run)
+    if progress.step < progress.steps:
+        log.say(f"stopped at step {progress.step} of {progress.steps}; the same command goes on from there")
+        return
+    about = {
+        "recipe": recipe.as_dict(),
+        "step": progress.step,
+        "parts": {name: [part.start or 0, part.stop] for name, part in trained.method.parts().items()},
+    }
+    path = checkpoint.export_encoder(run.run, trained.method.encoder, about)
+    log.say(f"done: {path}, {run.run / checkpoint.NEWEST}, {run.run / curves.NAME}")
+
+
+@contextmanager
+def _stop_signals() -> Iterator[distributed.SharedFlag]:
+    """A flag that the signals of schedulers and users raise; a second interrupt from the keyboard is not held back."""
+    flag = distributed.SharedFlag()
+
+    def handle(number: int, _frame: object) -> None:
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        flag.raise_()
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        flag.close()
