@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clever_fast.errors import UserError
-from clever_fast.methods import Clever, Dino
-from clever_fast.models import Backbone
-from clever_fast.pipelines.policies import Policy
+from clever_fast.methods import METHODS, Clever, Dino
+from clever_fast.models import BACKBONES, Backbone
+from clever_fast.pipelines.policies import POLICIES, Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,26 @@ class Recipe:
             "backbone": self.backbone.name,
             "policy": self.policy.name,
         }
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "Recipe":
+        """The inverse of `as_dict`.
+
+        Raises:
+            UserError: a key or name that this version does not know.
+        """
+        try:
+            method = dict(plain["method"])
+            return cls(
+                **plain
+                | {
+                    "method": METHODS[method.pop("name")](**method),
+                    "backbone": BACKBONES[plain["backbone"]],
+                    "policy": POLICIES[plain["policy"]],
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise UserError(f"not a recipe of this version of clever_fast: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

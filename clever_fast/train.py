@@ -70,7 +70,7 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
                     _report(log, meter, clock, progress, recipe, trained, machine)
                     _stop_if_not_finite(guard, batches, progress, run, save)
                 if query and epoch_ended and progress.epoch % run.knn_every == 0:
-                    log.evaluation(progress, knn.evaluate(trained.method, manifest, query, recipe.global_size, machine))
+                    log.evaluation(progress, _knn(trained.method, manifest, query, recipe, machine))
                     clock.restart()
                 if progress.step < end and (progress.step % run.save_every == 0 if run.save_every else epoch_ended):
                     save(progress)
@@ -148,6 +148,11 @@ def _resume(trained: Trained, recipe: Recipe, run: Run, data: dict) -> int:
     checkpoint.refuse_other(path, state, recipe, data)
     checkpoint.restore(trained, state)
     return state["step"]
+
+
+def _knn(method: Method, bank: Manifest, query: Manifest, recipe: Recipe, machine: Accelerator) -> dict[str, float]:
+    parts = knn.score(method.encoder, method.parts(), bank, query, recipe.global_size, machine, neighbours=(20,))
+    return {f"knn@20 {name}": accuracy[20] for name, accuracy in parts.items()}
 
 
 def _report(

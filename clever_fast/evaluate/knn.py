@@ -1,6 +1,6 @@
 """Weighted k-NN classification on frozen features, the protocol of DINO."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -8,12 +8,14 @@ from torch.nn import functional as F
 
 from clever_fast.acceleration import Accelerator
 from clever_fast.errors import UserError
-from clever_fast.evaluate.features import features
+from clever_fast.evaluate.features import features, raw_pixels
 from clever_fast.methods import Method
 from clever_fast.pipelines.reading import Manifest
+from clever_fast.recipe import Recipe
 
 TEMPERATURE = 0.07
 NEIGHBOURS = (10, 20, 100, 200)
+WHOLE = {"all": slice(None)}
 
 
 @torch.no_grad()
@@ -24,7 +26,6 @@ def knn_accuracy(
     query_labels: Tensor,
     *,
     neighbours: Sequence[int] = NEIGHBOURS,
-    classes: int,
     chunk: int = 1024,
 ) -> dict[int, float]:
     """Top-1 accuracy in percent for each k, where neighbours vote with weight exp(cosine similarity / 0.07).
@@ -35,54 +36,72 @@ def knn_accuracy(
         query: (Q, D) float32 features of the images to classify.
         query_labels: (Q,) int64.
         neighbours: the values of k; those above B are left out.
-        classes: how many classes there are.
         chunk: queries at once; memory is chunk * B similarities.
 
     Raises:
-        UserError: every k is above B.
+        UserError: every k is above B, or one is below 1.
 
     Source: DINO (Caron et al. 2021), appendix; Wu et al. 2018.
     """
     ks = [k for k in neighbours if k <= len(bank)]
-    if not ks:
-        raise UserError(f"k-NN with k {list(neighbours)} needs more than {len(bank)} labelled images; lower k")
+    if not ks or min(ks) < 1:
+        raise UserError(f"k-NN among {len(bank)} labelled images cannot take k = {list(neighbours)}; give k from 1 on")
+    classes = int(max(bank_labels.max(), query_labels.max())) + 1
     bank = F.normalize(bank, dim=1)
     correct = torch.zeros(len(ks), dtype=torch.int64, device=bank.device)
     for q, truth in zip(query.split(chunk), query_labels.split(chunk), strict=True):
         similarity, nearest = (F.normalize(q, dim=1) @ bank.T).topk(max(ks), dim=1)
-        votes = F.one_hot(bank_labels[nearest], classes) * (similarity / TEMPERATURE).exp().unsqueeze(-1)
+        weight, label = (similarity / TEMPERATURE).exp(), bank_labels[nearest]
         for i, k in enumerate(ks):
-            correct[i] += (votes[:, :k].sum(1).argmax(1) == truth).sum()
+            votes = weight.new_zeros(len(q), classes).scatter_add_(1, label[:, :k], weight[:, :k])
+            correct[i] += (votes.argmax(1) == truth).sum()
     return {k: 100 * hits / len(query) for k, hits in zip(ks, correct.tolist(), strict=True)}
 
 
-def evaluate(
-    method: Method,
+def score(
+    encode: Callable[[Tensor], Tensor],
+    parts: dict[str, slice],
     bank: Manifest,
     query: Manifest,
     size: int,
     machine: Accelerator,
-    *,
-    neighbours: Sequence[int] = (20,),
-) -> dict[str, float]:
-    """k-NN accuracy in percent of each part of the method's features, by names such as "knn@20" and "knn@20 IR"."""
-    encoder = method.encoder
-    was_training = encoder.training
-    encoder.eval()
+    neighbours: Sequence[int] = NEIGHBOURS,
+) -> dict[str, dict[int, float]]:
+    """k-NN accuracy in percent by part of the features and k; the data is encoded once for all parts."""
+    encoder = encode if isinstance(encode, torch.nn.Module) else None
+    was_training = encoder is not None and encoder.training
+    if encoder is not None:
+        encoder.eval()
     try:
-        bank_features, bank_labels = features(encoder, bank, size, machine)
-        query_features, query_labels = features(encoder, query, size, machine)
+        bank_features, bank_labels = features(encode, bank, size, machine)
+        query_features, query_labels = features(encode, query, size, machine)
     finally:
-        encoder.train(was_training)
-    scores = {}
-    for name, part in method.parts().items():
-        accuracy = knn_accuracy(
-            bank_features[:, part],
-            bank_labels,
-            query_features[:, part],
-            query_labels,
-            neighbours=neighbours,
-            classes=len(bank.classes),
+        if was_training:
+            encoder.train()
+    return {
+        name: knn_accuracy(
+            bank_features[:, part], bank_labels, query_features[:, part], query_labels, neighbours=neighbours
         )
-        scores |= {f"knn@{k}" + (f" {name}" if name != "all" else ""): score for k, score in accuracy.items()}
-    return scores
+        for name, part in parts.items()
+    }
+
+
+def compare(
+    method: Method,
+    recipe: Recipe,
+    bank: Manifest,
+    query: Manifest,
+    machine: Accelerator,
+    *,
+    neighbours: Sequence[int] = NEIGHBOURS,
+) -> dict[str, dict[int, float]]:
+    """A trained method's parts, those of the same method before training, and raw pixels."""
+    torch.manual_seed(recipe.seed)
+    untrained = recipe.method.build(recipe.backbone, recipe.drop_path)
+    rows = {}
+    for prefix, candidate in (("trained", method), ("untrained", untrained)):
+        encoder = machine.place(candidate.encoder)
+        scores = score(encoder, method.parts(), bank, query, recipe.global_size, machine, neighbours)
+        rows |= {f"{prefix} {name}": accuracy for name, accuracy in scores.items()}
+    pixels = score(raw_pixels, WHOLE, bank, query, recipe.global_size, machine, neighbours)
+    return rows | {"raw pixels": pixels["all"]}

@@ -1,0 +1,25 @@
+"""`clever-fast pretrain`: train a recipe, or go on where it stopped."""
+
+import sys
+
+from clever_fast import distributed
+from clever_fast.configuration import parse_pretrain
+from clever_fast.errors import UserError
+from clever_fast.train import NotFiniteError, train
+
+
+def pretrain(words: list[str]) -> int:
+    """Returns the exit code: 0 also for a run that was told to stop and saved, 1 where a loss was not finite."""
+    try:
+        train(*parse_pretrain(words))
+    except UserError:
+        if not distributed.is_main():
+            return 2  # the main process says it
+        raise
+    except NotFiniteError as error:
+        if distributed.is_main():
+            print(f"clever-fast: {error}", file=sys.stderr)
+        return 1
+    finally:
+        distributed.stop()
+    return 0

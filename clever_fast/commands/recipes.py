@@ -1,0 +1,38 @@
+"""`clever-fast recipes`: what there is to pretrain, and what it costs."""
+
+from rich.console import Console
+from rich.table import Table
+
+from clever_fast.cost import IMAGES, gflop_per_image
+from clever_fast.recipes import RECIPES
+
+A100_TFLOPS = 312
+UTILISATION = 0.4
+
+
+def recipes() -> None:
+    """List every recipe with its epochs, policy, crops, batch and expected cost.
+
+    The cost is counted, not measured: the multiplications of one image's forward passes (teacher and student) and
+    backward pass with both heads. GPU hours are that, times epochs and images, at 40 % of an A100's 312 bf16 TFLOP/s.
+    """
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("recipe", "policy", "crops", "batch", "lr"):
+        table.add_column(column, no_wrap=True)
+    for column in ("epochs", "GFLOP/image", "A100 hours at 40 %"):
+        table.add_column(column, justify="right")
+    for name, recipe in RECIPES.items():
+        gflop, images = gflop_per_image(recipe), IMAGES.get(name.split("_")[2] if name.count("_") > 1 else "")
+        hours = gflop * images * recipe.epochs / (A100_TFLOPS * 1e3 * UTILISATION * 3600) if images else None
+        table.add_row(
+            name,
+            recipe.policy.name,
+            f"2x{recipe.global_size} + {recipe.local_crops}x{recipe.local_size}",
+            str(recipe.batch_size),
+            f"{recipe.lr:.2g}",
+            str(recipe.epochs),
+            f"{gflop:.1f}",
+            f"{hours:,.1f}" if hours else "-",
+        )
+    Console(width=120).print(table)
+    print("GFLOP are counted from the networks; hours are a prediction, not a measurement.")

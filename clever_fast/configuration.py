@@ -1,0 +1,136 @@
+"""From the words of a command line to a Recipe, an Execution and a Run."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from clever_fast.errors import UserError
+from clever_fast.models import BACKBONES
+from clever_fast.pipelines.policies import POLICIES
+from clever_fast.recipe import Execution, Recipe, Run
+from clever_fast.recipes import RECIPES
+
+
+class Parser(ArgumentParser):
+    """jsonargparse's parser; whole option names only, and errors that are one line with near matches."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        words = " ".join(str(message).split())
+        if words.startswith("unrecognized arguments:"):
+            wrong = words.removeprefix("unrecognized arguments:").split()
+            names = [name for action in self._actions for name in action.option_strings]
+            words += _did_you_mean(wrong[0].split("=")[0], names)
+        raise UserError(f"{words} (see {self.prog} --help)")
+
+
+def parse_pretrain(words: list[str]) -> tuple[Recipe, Execution, Run]:
+    """Read `pretrain`'s command line.
+
+    `--recipe` is the name of a recipe or a YAML file; `--config` is a YAML file of what `--print_config` prints. What
+    stands on the command line overrides what stands in a file, which overrides the recipe of that name.
+
+    Raises:
+        UserError: an unknown recipe, option or value.
+    """
+    name, words = _expand_files(words)
+    if name is None and not {"-h", "--help"} & set(words):
+        raise UserError("--recipe NAME or FILE is missing; `clever-fast recipes` lists the names")
+    base = RECIPES[name or "clever_vits16_in100"]
+    values = _parser(name, base).parse_args(words)
+    plain = values.recipe.as_dict()
+    plain.pop("base")
+    plain["method"]["name"] = base.method.name
+    execution, run = values.pop("execution"), {field.name: values[field.name] for field in fields(Run)}
+    return Recipe.from_dict(plain), Execution(**execution.as_dict()), Run(**run)
+
+
+def find_recipe(name: str) -> str:
+    """The name itself if a recipe has it.
+
+    Raises:
+        UserError: none has; names the nearest.
+    """
+    if name not in RECIPES:
+        raise UserError(
+            f"no recipe is called {name!r}{_did_you_mean(name, RECIPES)}; `clever-fast recipes` lists them all"
+        )
+    return name
+
+
+def _parser(name: str | None, base: Recipe) -> Parser:
+    parser = Parser(prog="clever-fast pretrain", description="Pretrain a recipe on a folder of images.")
+    parser.add_argument("--config", action="config", help="YAML file of options, as --print_config prints it.")
+    parser.add_class_arguments(Run)
+    parser.add_argument(
+        "--recipe.base", default=name, help="The recipe that the options override; --recipe NAME is short for it."
+    )
+    parser.add_class_arguments(Recipe, "recipe", skip={"method", "backbone", "policy"})
+    parser.add_argument("--recipe.backbone", type=Literal[tuple(BACKBONES)], help="The network that is trained.")
+    parser.add_argument("--recipe.policy", type=Literal[tuple(POLICIES)], help="The augmentations of each view.")
+    parser.add_class_arguments(type(base.method), "recipe.method")
+    parser.add_class_arguments(Execution, "execution")
+    plain = {"recipe": base.as_dict()}
+    del plain["recipe"]["method"]["name"]
+    parser.set_defaults(dict(_flatten(plain)))
+    return parser
+
+
+def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
+    """The base recipe's name, and the words with every --recipe and --config replaced by the options they stand for."""
+    name, expanded, rest = None, [], iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option not in ("--recipe", "--recipe.base", "--config"):
+            expanded.append(word)
+            continue
+        value = value if equals else next(rest, "")
+        if option == "--config":
+            options = _read_yaml(value)
+        elif option == "--recipe" and Path(value).suffix in (".yaml", ".yml", ".json"):
+            content = _read_yaml(value)
+            options = {"recipe": content.get("recipe", content)}
+        else:
+            options = {"recipe": value}
+        if isinstance(options.get("recipe"), str):
+            options["recipe"] = {"base": options["recipe"]}
+        if base := options.get("recipe", {}).pop("base", None):
+            name = find_recipe(base)
+        expanded = [f"--{key}={_as_word(v)}" for key, v in _flatten(options)] + expanded
+    return name, expanded
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path!r}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no options: write lines such as `epochs: 100`")
+    return content
+
+
+def _flatten(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _as_word(value: Any) -> str:
+    return value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=3)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
