@@ -77,8 +77,10 @@ class EvaluationBatches:
         for indices, images in self.loader:
             yield torch.from_numpy(indices), torch.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
 
-    def close(self) -> None:
-        self.loader.close()
+    @property
+    def broken(self) -> dict[str, str]:
+        """Files that were left out because they broke after they were indexed, with the reason."""
+        return self.loader.broken
 
 
 def _crop_major(views: list[Tensor]) -> Tensor:

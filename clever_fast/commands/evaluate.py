@@ -24,8 +24,8 @@ def knn(
 ) -> None:
     """Weighted k-NN accuracy of a run's features, whole and in parts, and what it is without training.
 
-    The images of train/ vote on those of val/ or test/. The same is done with an untrained encoder of the run's seed and
-    with raw pixels (32 x 32). The table is written to knn.json in the run's folder too.
+    The images of train/ vote on those of val/ or test/. So do those of an untrained encoder of the same seed, and
+    raw pixels (32 x 32). The table is also written to knn.json in the folder of the run.
 
     Args:
         run: folder of a pretraining run.

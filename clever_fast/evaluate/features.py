@@ -32,7 +32,8 @@ def features(
                 rows.append(encode(images).float())
             indices.append(index)
             bar.advance(task, len(index))
-    batches.close()
+    for path, reason in batches.broken.items():
+        print(f"left out, unreadable since it was indexed: {path} ({reason})")
     index, feature = torch.cat(indices).to(machine.device), torch.cat(rows)
     if dist.is_initialized():
         index, feature = _gather(index), _gather(feature)
