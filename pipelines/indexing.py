@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clever_fast.bar import images_bar
 from clever_fast.errors import UserError
 
 from .listing import Listing
@@ -59,7 +60,8 @@ def index_images(root: Path, listing: Listing, rows: Rows, *, known: Rows, threa
     examine = _examiner(root, known)
     started = time.perf_counter()
     threads = threads or len(os.sched_getaffinity(0))
-    with _silent_codecs(), ThreadPoolExecutor(threads) as pool, _bar(len(listing.paths), progress) as advance:
+    bar = images_bar("indexing", len(listing.paths), shown=progress)
+    with _silent_codecs(), ThreadPoolExecutor(threads) as pool, bar as advance:
         for start in range(0, len(listing.paths), CHUNK):
             paths = listing.paths[start : start + CHUNK]
             for i, (path, (*numbers, reason)) in enumerate(zip(paths, pool.map(examine, paths)), start):
@@ -131,33 +133,3 @@ def _silent_codecs() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-@contextmanager
-def _bar(total: int, progress: bool):
-    """Yields the function that counts one image."""
-    from rich.console import Console
-
-    console = Console()  # stdout: stderr is silenced meanwhile
-    if not (progress and console.is_terminal):
-        yield lambda: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("indexing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]:,.0f} images/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task, started, count = bar.add_task("indexing", total=total, speed=0.0), time.perf_counter(), 0
-
-        def advance() -> None:
-            nonlocal count
-            count += 1
-            if count % 64 == 0 or count == total:
-                bar.update(task, completed=count, speed=count / (time.perf_counter() - started))
-
-        yield advance
