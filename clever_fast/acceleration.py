@@ -62,6 +62,11 @@ class Accelerator:
         )
 
 
+def _cpu_multiplies_bf16() -> bool:
+    """Whether this CPU has AMX, without which bf16 is slower than fp32."""
+    return hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
 def accelerator(execution: Execution) -> Accelerator:
     """Choose the device and join the process group.
 
@@ -89,7 +94,7 @@ def accelerator(execution: Execution) -> Accelerator:
     distributed.start(device)
     precision = execution.precision
     if precision == "auto":
-        precision = "bf16" if kind == "cuda" else "fp32"
+        precision = "bf16" if kind == "cuda" or _cpu_multiplies_bf16() else "fp32"
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     threads = execution.threads or max(1, len(os.sched_getaffinity(0)) // local_processes)
     return Accelerator(device, PRECISIONS[precision], execution.channels_last, threads)

@@ -110,8 +110,8 @@ class Execution:
 
     Args:
         device: cuda, cpu, or auto for a GPU where there is one.
-        precision: of the networks: bf16 or fp16 autocast, or fp32; auto is bf16 on a GPU and fp32 on a CPU. Losses are
-            always float32.
+        precision: of the networks: bf16 or fp16 autocast, or fp32; auto is bf16 on a GPU or a CPU with AMX, else fp32.
+            Losses are always float32.
         channels_last: memory format of convolutions.
         threads: of the data pipeline; 0 for the cores of this machine divided by its processes.
     """

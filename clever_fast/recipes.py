@@ -51,6 +51,11 @@ def cifar10(recipe: Recipe) -> Recipe:
     )
 
 
+def cifar10_small(recipe: Recipe) -> Recipe:
+    """CIFAR-10 within minutes on a CPU."""
+    return replace(recipe, backbone=BACKBONES["resnet10_small"], local_crops=2, epochs=40)
+
+
 def demo(recipe: Recipe) -> Recipe:
     """Minutes on two CPU cores."""
     method = replace(recipe.method, prototypes=512, hidden=512, bottleneck=128, teacher_momentum=0.99)
@@ -72,4 +77,5 @@ def demo(recipe: Recipe) -> Recipe:
 for method in METHODS:
     RECIPES[f"{method}_vits16_in100_paper_sgd"] = paper_sgd(RECIPES[f"{method}_vits16_in100"])
     RECIPES[f"{method}_resnet18_cifar10"] = cifar10(RECIPES[f"{method}_resnet18_in100"])
+    RECIPES[f"{method}_resnet10_cifar10"] = cifar10_small(RECIPES[f"{method}_resnet18_cifar10"])
 RECIPES["clever_demo"] = demo(RECIPES["clever_resnet18_in100"])
