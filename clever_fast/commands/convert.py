@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -18,17 +17,15 @@ BATCHES = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": (
 ROW = 1 + 3 * 32 * 32  # a label, then the red, green and blue planes
 
 
-def convert(dataset: Literal["cifar10"], archive: Path, out: Path) -> None:
+def cifar10(archive: Path, out: Path) -> None:
     """Turns the official binary archive of CIFAR-10 into OUT/train/CLASS/*.png and OUT/test/CLASS/*.png.
 
     OUT appears only when it is whole.
 
     Args:
-        dataset: The only one so far.
         archive: cifar-10-binary.tar.gz, read without unpacking it.
         out: Folder to write, which must not exist.
     """
-    archive, out = Path(archive), Path(out)
     if out.exists():
         raise UserError(f"{out} exists: remove it or name another folder")
     if not archive.is_file():
@@ -36,7 +33,7 @@ def convert(dataset: Literal["cifar10"], archive: Path, out: Path) -> None:
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # of an interrupted run
     try:
-        count = _convert_cifar10(archive, partial)
+        count = _convert(archive, partial)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # a full disk or the like, not the archive
             raise UserError(f"cannot convert {archive} to {out}: {error.strerror}") from None
@@ -46,7 +43,7 @@ def convert(dataset: Literal["cifar10"], archive: Path, out: Path) -> None:
     print(f"{out}: {count:,} images")
 
 
-def _convert_cifar10(archive: Path, out: Path) -> int:
+def _convert(archive: Path, out: Path) -> int:
     from PIL import Image
 
     batches, classes = _read(archive)

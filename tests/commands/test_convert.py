@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from clever_fast.commands import convert as module
-from clever_fast.commands.convert import BATCHES, ROW, convert
+from clever_fast.commands.convert import BATCHES, ROW, cifar10
 from clever_fast.errors import UserError
 from clever_fast.pipelines.reading import open_manifest
 
@@ -39,7 +39,7 @@ def official():
 
 
 def test_every_pixel_and_label_arrives(tmp_path):
-    convert("cifar10", pack(tmp_path / "c.tar.gz", official()), tmp_path / "out")
+    cifar10(pack(tmp_path / "c.tar.gz", official()), tmp_path / "out")
     rows = batches()
     for split, expected in (("train", rows[:5].reshape(-1, ROW)), ("test", rows[5])):
         for number, row in enumerate(expected):
@@ -69,7 +69,7 @@ def test_every_pixel_and_label_arrives(tmp_path):
 )
 def test_another_archive_is_refused(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
-        convert("cifar10", pack(tmp_path / "c.tar.gz", change(official())), tmp_path / "out")
+        cifar10(pack(tmp_path / "c.tar.gz", change(official())), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -78,12 +78,12 @@ def test_a_damaged_archive_is_refused(tmp_path):
     for damaged in (data[: len(data) // 2], b"<html>", b""):
         (tmp_path / "bad.tar.gz").write_bytes(damaged)
         with pytest.raises(UserError, match=r"bad.tar.gz is damaged .*expected cifar-10-binary.tar.gz"):
-            convert("cifar10", tmp_path / "bad.tar.gz", tmp_path / "out")
+            cifar10(tmp_path / "bad.tar.gz", tmp_path / "out")
     with pytest.raises(UserError, match="no such archive"):
-        convert("cifar10", tmp_path / "none", tmp_path / "out")
+        cifar10(tmp_path / "none", tmp_path / "out")
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="out exists"):
-        convert("cifar10", tmp_path / "c.tar.gz", tmp_path / "out")
+        cifar10(tmp_path / "c.tar.gz", tmp_path / "out")
 
 
 def test_an_interrupted_run_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
@@ -95,9 +95,9 @@ def test_an_interrupted_run_leaves_nothing_that_looks_whole(tmp_path, monkeypatc
 
     monkeypatch.setattr(module, "_numbered", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        convert("cifar10", archive, tmp_path / "out")
+        cifar10(archive, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     monkeypatch.undo()
-    convert("cifar10", archive, tmp_path / "out")
+    cifar10(archive, tmp_path / "out")
     assert len(list((tmp_path / "out").rglob("*.png"))) == 6 * ROWS
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.tar.gz", "out"]
