@@ -12,8 +12,7 @@ import numpy as np
 
 from clever_fast.bar import images_bar
 from clever_fast.errors import UserError
-
-from .listing import Listing
+from clever_fast.pipelines.listing import Listing
 
 CHUNK = 1024  # files submitted at a time, so that an interruption need not wait for all
 SIGNATURES = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .indexing import Rows
+from clever_fast.pipelines.indexing import Rows
 
 VERSION = 1
 COLUMNS = ("path", "label", "width", "height", "bytes", "mtime_ns", "reason")

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from clever_fast.errors import UserError
-
-from . import manifest_file
-from .indexing import Rows, index_images
-from .listing import Listing, class_folders, find_split, list_images
+from clever_fast.pipelines import manifest_file
+from clever_fast.pipelines.indexing import Rows, index_images
+from clever_fast.pipelines.listing import Listing, class_folders, find_split, list_images
 
 INTERRUPTED = "interrupted"  # stands for the listing's digest in the manifest of an index run that did not finish
 

@@ -5,8 +5,8 @@ import io
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .shapes import SHAPES, mask
-from .textures import TEXTURES, colours, fractal, surface
+from clever_fast.synthetic.shapes import SHAPES, mask
+from clever_fast.synthetic.textures import TEXTURES, colours, fractal, surface
 
 LABELS = {"texture": tuple(TEXTURES), "shape": tuple(SHAPES)}  # kind of label -> its classes, sorted
 

@@ -1,0 +1,106 @@
+"""A contact sheet of a policy's crops: rows of images, columns of views, one block for each policy."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from clever_fast.pipelines.policies import Policy
+from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
+from clever_fast.pipelines.reading import Manifest
+
+CELL = 152  # pixels of a crop's place on the sheet
+GAP = 14
+MARGIN = 32
+LINE = 15
+LINES = 5  # of text under a crop
+HEADER = 64  # pixels of a block's title and column names
+INK, FAINT, PAPER = (28, 28, 32), (110, 112, 120), (252, 252, 250)
+
+
+def contact_sheet(
+    manifest: Manifest, policies: list[Policy], *, images: int = 4, seed: int = 0, epoch: int = 0, threads: int = 2
+) -> Image.Image:
+    """The first `images` of an epoch as a run with this seed sees them, under every policy, with the drawn parameters.
+
+    Decodes and augments on the CPU. All policies show the same images, because the order depends on the seed alone.
+    """
+    count = min(images, len(manifest))
+    columns = 1 + max(sum(view.count for view in policy.views) for policy in policies)
+    row_height = CELL + LINES * LINE + GAP + 8
+    block_height = HEADER + count * row_height + GAP
+    width = 2 * MARGIN + columns * (CELL + GAP) - GAP
+    sheet = Image.new("RGB", (width, MARGIN + len(policies) * block_height), PAPER)
+    for block, policy in enumerate(policies):
+        top = MARGIN + block * block_height
+        _title(sheet, policy, top, f"seed {seed}, epoch {epoch}")
+        loader = PretrainingLoader(
+            manifest, policy, seed=seed, batch_size=count, threads=threads, dtype="float32",
+            start_step=epoch * (len(manifest) // count),
+        )  # fmt: skip
+        indices, crops = next(iter(loader))
+        pixels = [np.asarray(crop.as_tensor()) * STD + MEAN for crop in crops]
+        drawn = loader.sampler.parameters(indices, epoch)
+        loader.close()
+        for row, index in enumerate(indices):
+            y = top + HEADER + row * row_height
+            _original(sheet, manifest, int(index), (MARGIN, y))
+            area = float(manifest.sizes[index].prod())
+            for column, (crop, parameters) in enumerate(zip(pixels, drawn), start=1):
+                image = Image.fromarray(crop[row].round().clip(0, 255).astype(np.uint8))
+                place = (MARGIN + column * (CELL + GAP), y)
+                _paste(sheet, image, place)
+                _write(sheet, place, describe({name: array[row] for name, array in parameters.items()}, area))
+    return sheet
+
+
+def describe(drawn: dict, area: float) -> list[str]:
+    """The parameters of one crop as lines of text; `area`: of the image, in pixels."""
+    (y0, x0), (y1, x1) = drawn["crop_start"], drawn["crop_end"]
+    shape = [f"{abs(x1 - x0) * (y1 - y0) / area:.0%} of the image"] + ["flip"] * bool(x0 > x1)
+    geometry = [f"turn {drawn['angle']:+.0f}°"] if "angle" in drawn else []
+    geometry += ["elastic"] * bool(drawn.get("elastic", False))
+    light, colour = [], []
+    if drawn.get("jitter", False):
+        light = [f"bright {drawn['brightness']:.2f}", f"contrast {drawn['contrast']:.2f}"]
+        colour = [f"satur {drawn['saturation']:.2f}", f"hue {360 * drawn['hue']:+.0f}°"]
+    last = ["gray"] * bool(drawn.get("grayscale", False))
+    last += [f"blur {drawn['blur_sigma']:.1f}"] * bool(drawn.get("blur", False))
+    last += ["solarize"] * bool(drawn.get("solarize", False))
+    return [", ".join(parts) for parts in (shape, geometry, light, colour, last) if parts]
+
+
+def _title(sheet: Image.Image, policy: Policy, top: int, run: str) -> None:
+    draw = ImageDraw.Draw(sheet)
+    large, small = ImageFont.load_default(26), ImageFont.load_default(14)
+    steps = dict.fromkeys(type(step).__name__ for view in policy.views for step in view.augmentations)
+    draw.text((MARGIN, top), policy.name.upper(), INK, large)
+    left = MARGIN + CELL + GAP if large.getlength(policy.name.upper()) < CELL else MARGIN + 2 * CELL
+    draw.text((left, top + 10), ", ".join(["RandomResizedCrop", "flip", *steps]) + f"; {run}", FAINT, small)
+    names = ["original"]
+    for kind, views in (("global", policy.views[:2]), ("local", policy.views[2:])):
+        crops = [view for view in views for _ in range(view.count)]
+        names += [f"{kind} {i}, {view.size} px" for i, view in enumerate(crops, start=1)]
+    for column, name in enumerate(names):
+        draw.text((MARGIN + column * (CELL + GAP), top + 38), name, FAINT, small)
+
+
+def _original(sheet: Image.Image, manifest: Manifest, index: int, place: tuple[int, int]) -> None:
+    path = manifest.paths[index]
+    with Image.open(manifest.root / path) as image:
+        _paste(sheet, ImageOps.exif_transpose(image).convert("RGB"), place)
+    name = path.rsplit("/", 1)[-1].encode(errors="replace").decode()
+    width, height = manifest.sizes[index]
+    _write(sheet, place, [manifest.classes[manifest.labels[index]][:24], name[:24], f"{width} x {height} px"])
+
+
+def _paste(sheet: Image.Image, image: Image.Image, place: tuple[int, int]) -> None:
+    """Fits an image into its cell; a small one with its pixels visible."""
+    image = ImageOps.contain(
+        image, (CELL, CELL), Image.Resampling.LANCZOS if max(image.size) > 64 else Image.Resampling.NEAREST
+    )
+    sheet.paste(image, (place[0], place[1] + CELL - image.height))
+
+
+def _write(sheet: Image.Image, place: tuple[int, int], lines: list[str]) -> None:
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for i, line in enumerate(lines):
+        draw.text((place[0], place[1] + CELL + 5 + i * LINE), line, INK if i == 0 else FAINT, font)
