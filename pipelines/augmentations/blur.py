@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,5 +29,20 @@ class GaussianBlur:
         from clever_fast.pipelines.dali import fn
 
         if parameters["blur"]:
-            images = fn.gaussian_blur(images, sigma=parameters["blur_sigma"])
+            sigma = parameters["blur_sigma"]
+            if canvas.device == "gpu":
+                images = fn.gaussian_blur(images, sigma=sigma)
+            else:  # DALI's takes six times as long on a CPU
+                images = fn.python_function(images, sigma, function=_blur, batch_processing=True, output_layouts="HWC")
         return images
+
+
+def _blur(images, sigmas) -> list[np.ndarray]:
+    """As fn.gaussian_blur: taps up to three sigma, the border reflected."""
+    import cv2
+
+    blurred = []
+    for image, sigma in zip(images, sigmas):
+        taps = 2 * math.ceil(3 * float(sigma)) + 1
+        blurred.append(cv2.GaussianBlur(np.asarray(image), (taps, taps), float(sigma)))
+    return blurred

@@ -13,6 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from clever_fast.errors import UserError
+
 FIELD_SIZE = 1024  # pixels of a view
 STRIDE = 4  # pixels between the samples that are kept: the blurred field holds next to nothing finer than 2 * STRIDE
 MARGIN = 2  # samples around a window that cubic interpolation reads
@@ -56,6 +58,8 @@ class Elastic:
         """elastic: (N,) bool; elastic_start, elastic_end: (N, 2) float32, the (y, x) window in samples of the field;
         elastic_scale: (N, 2) float32, pixels per unit of the field for x and y."""
         extent = size / STRIDE
+        if extent > FIELD_SIZE / STRIDE - 2 * MARGIN:
+            raise UserError(f"elastic views of {size} px are too large: at most {FIELD_SIZE - 2 * MARGIN * STRIDE} px")
         start = MARGIN + (FIELD_SIZE / STRIDE - extent - 2 * MARGIN) * uniforms[:, 1:3]
         mirrored = uniforms[:, 3:5] < 0.5
         return {

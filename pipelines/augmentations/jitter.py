@@ -106,10 +106,10 @@ def jitter_batch(images, hues, brightnesses, contrasts, saturations) -> list[np.
 def _jitter(image: np.ndarray, hue: float, brightness: float, contrast: float, saturation: float) -> np.ndarray:
     import cv2
 
-    turned = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-    steps = (np.arange(256) + round(hue * 256)) % 256
-    table = np.stack([steps, np.arange(256), np.arange(256)], axis=-1).astype(np.uint8)
-    turned = cv2.cvtColor(cv2.LUT(turned, table[None]), cv2.COLOR_HSV2RGB_FULL)
+    if steps := round(hue * 256):
+        turned = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+        turned[..., 0] += np.uint8(steps % 256)
+        image = cv2.cvtColor(turned, cv2.COLOR_HSV2RGB_FULL)
     matrix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * LUMA)
-    offset = brightness * (1 - contrast) * float(LUMA @ cv2.mean(turned)[:3])
-    return cv2.transform(turned, np.column_stack([matrix, np.full(3, offset)]))
+    offset = brightness * (1 - contrast) * float(LUMA @ cv2.mean(image)[:3])
+    return cv2.transform(image, np.column_stack([matrix, np.full(3, offset)]))

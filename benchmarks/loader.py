@@ -1,0 +1,151 @@
+"""Images per second of the pipelines against a PIL/torchvision DataLoader that makes the same crops.
+
+    python -m clever_fast.benchmarks.loader
+
+Rounds of the two alternate, so that a slow minute of the machine meets both; each keeps every core busy. Both deliver
+float32 tensors of every crop. What a loader prepared before its round began does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from clever_fast.benchmarks.measure import append, conditions
+from clever_fast.benchmarks.photographs import write_jpegs
+from clever_fast.benchmarks.torchvision_views import Crops, one_thread, torchvision_views
+from clever_fast.pipelines.policies import POLICIES, Policy
+from clever_fast.pipelines.pretraining import PretrainingLoader
+from clever_fast.pipelines.reading import Manifest
+
+RESULTS = Path(__file__).parent / "results" / "loader.jsonl"
+# (name, policy, whether the PIL side cuts its elastic fields out of one as we do, share of the images)
+ROWS = (
+    ("baug", "baug", True, 1.0),
+    ("caug", "caug", True, 1.0),
+    ("caug_plus, fast elastic on both sides", "caug_plus", True, 1.0),
+    ("caug_plus, torchvision's own elastic", "caug_plus", False, 0.25),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=256, help="timed images of a round")
+    parser.add_argument("--size", default="500x375", help="width x height of the JPEGs")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines that a record is added to")
+    options = parser.parse_args()
+    width, height = map(int, options.size.split("x"))
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_jpegs(Path(folder), 64, (width, height))
+        kilobytes = sum(path.stat().st_size for path in paths) / len(paths) / 1000
+        print(f"{cores} cores, {len(paths)} JPEGs of {width}x{height}, {kilobytes:.0f} kB on average")
+        for name, policy, fast_elastic, share in ROWS:
+            if policy not in options.policies:
+                continue
+            timed = max(2, round(options.images * share / options.batch))
+            speeds = compare(POLICIES[policy], paths, (width, height), fast_elastic, cores, options, timed)
+            ratios = [dali / pil for dali, pil in zip(*speeds.values())]
+            row = {side: summary(values) for side, values in speeds.items()} | {"ratio": summary(ratios)}
+            print(
+                f"{name:40s} DALI {text(row['dali'], 1)}   PIL {text(row['pil'], 1)} images/s   "
+                f"ratio {text(row['ratio'], 2)}",
+                flush=True,
+            )
+            flags = {"images": timed * options.batch, "batch": options.batch, "size": options.size, "kB": kilobytes}
+            append(options.results, {"benchmark": "loader", "row": name, **row, "flags": flags, **conditions()})
+
+
+def compare(
+    policy: Policy,
+    paths: list[Path],
+    size: tuple[int, int],
+    fast_elastic: bool,
+    cores: int,
+    options: argparse.Namespace,
+    timed: int,
+) -> dict[str, list[float]]:
+    """Images per second of each round, for both loaders in turn."""
+    manifest = Manifest(
+        paths[0].parent,
+        [path.name for path in paths],
+        np.tile(np.array(size, np.int32), (len(paths), 1)),
+        np.zeros(len(paths), np.int64),
+        ["photograph"],
+        {},
+        "benchmark",
+    )
+    # the workers are started before DALI's threads, which a fork would not survive
+    length = (4 * cores + timed) * options.batch
+    pil = DataLoader(
+        Crops(paths, length, torchvision_views(policy, fast_elastic=fast_elastic)),
+        batch_size=options.batch,
+        num_workers=cores,
+        persistent_workers=True,
+        multiprocessing_context="spawn",
+        worker_init_fn=one_thread,
+    )
+    next(iter(pil))
+    dali = PretrainingLoader(
+        manifest, policy, seed=0, batch_size=options.batch, threads=cores, device_id=None, dtype="float32"
+    )
+    crops = dali_batches(dali)
+    speeds: dict[str, list[float]] = {"dali": [], "pil": []}
+    for done in range(options.rounds):
+        speeds["dali"].append(rate(crops, 4, timed, options.batch))
+        settle()
+        epoch = iter(pil)
+        speeds["pil"].append(rate(epoch, 2 * cores, timed, options.batch))
+        deque(epoch, maxlen=0)  # else the workers would go on during the other's round
+        progress = ", ".join(f"{side} {values[-1]:.1f}" for side, values in speeds.items())
+        print(f"  round {done + 1} of {options.rounds}: {progress} images/s", flush=True)
+    dali.close()
+    return speeds
+
+
+def dali_batches(loader: PretrainingLoader) -> Iterator[list[torch.Tensor]]:
+    for _, crops in loader:
+        yield [torch.from_dlpack(crop.as_tensor()) for crop in crops]
+
+
+def rate(batches: Iterator, warm_up: int, timed: int, batch_size: int) -> float:
+    """Images per second of `timed` batches, after `warm_up` others that empty the queue."""
+    for _ in range(warm_up):
+        next(batches)
+    start = time.perf_counter()
+    for _ in range(timed):
+        next(batches)
+    return timed * batch_size / (time.perf_counter() - start)
+
+
+def settle() -> None:
+    """Waits until the pipeline, whose threads are this process's, has filled its queue and rests."""
+    used = -1.0
+    while time.process_time() - used > 0.01:
+        used = time.process_time()
+        time.sleep(0.2)
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "low": min(values), "high": max(values), "rounds": len(values)}
+
+
+def text(row: dict[str, float], digits: int) -> str:
+    return f"{row['median']:.{digits}f} ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
+
+
+if __name__ == "__main__":
+    main()

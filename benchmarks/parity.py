@@ -1,0 +1,312 @@
+"""How far the pipelines' operations lie from torchvision's and PIL's, as the table in docs/augmentations.md.
+
+    python -m clever_fast.benchmarks.parity
+
+Everything is seeded and needs no data. Differences are absolute, of pixel values from 0 to 255.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter, ImageOps
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tv
+
+from clever_fast.benchmarks.measure import conditions
+from clever_fast.benchmarks.photographs import photograph, write_jpegs
+from clever_fast.pipelines.augmentations import (
+    ColorJitter,
+    Elastic,
+    GaussianBlur,
+    Grayscale,
+    RandomResizedCrop,
+    Rotation,
+    Solarize,
+)
+from clever_fast.pipelines.augmentations.elastic import sampling_map, smooth_field
+from clever_fast.pipelines.augmentations.jitter import adjust, shift_hue
+from clever_fast.pipelines.dali import fn, pipeline_def, types
+from clever_fast.pipelines.decoding import decode, path_bytes
+from clever_fast.pipelines.policies import POLICIES, Policy
+from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
+from clever_fast.pipelines.reading import Manifest
+from clever_fast.pipelines.views import Canvas
+
+PAGE = Path(__file__).parent.parent / "docs" / "augmentations.md"
+BEGIN, END = "<!-- parity:begin -->\n", "<!-- parity:end -->\n"
+SIZE = 224
+JITTER = ("brightness", "contrast", "saturation", "hue")
+
+
+@dataclass(frozen=True)
+class Difference:
+    operation: str
+    reference: str
+    mean: float
+    p99: float  # 99th percentile over all values
+
+
+def difference(operation: str, reference: str, ours, theirs) -> Difference:
+    gap = np.concatenate([np.abs(np.asarray(a, np.float64) - np.asarray(b)).ravel() for a, b in zip(ours, theirs)])
+    return Difference(operation, reference, float(gap.mean()), float(np.percentile(gap, 99)))
+
+
+def run(
+    build: Callable, images: list[np.ndarray], parameters: dict[str, np.ndarray], *, device_id: int | None = None
+) -> list[np.ndarray]:
+    """What the nodes of build(images, parameters, canvas) make of uint8 HWC arrays, in a pipeline of their own.
+
+    parameters: one row per image. The canvas is of the first image's size, with the elastic field of seed 0.
+    """
+    device = "cpu" if device_id is None else "gpu"
+    names = list(parameters)
+
+    @pipeline_def(batch_size=len(images), num_threads=1, device_id=device_id, enable_conditionals=True)
+    def graph():
+        pixels = fn.external_source(source=lambda: images, batch=True, layout="HWC", device=device)
+        arrays = fn.external_source(
+            source=lambda: [np.ascontiguousarray(parameters[name]) for name in names], num_outputs=len(names)
+        )
+        field = types.Constant(smooth_field(0), device=device, layout="HWC")
+        return build(pixels, dict(zip(names, arrays)), Canvas(len(images[0]), device, field))
+
+    pipeline = graph()
+    pipeline.build()
+    (out,) = pipeline.run()
+    return [np.array(sample) for sample in (out if device == "cpu" else out.as_cpu())]
+
+
+def operations(count: int = 16, seed: int = 0) -> list[Difference]:
+    """Every operation alone, on `count` images."""
+    generator = np.random.default_rng(seed)
+    pictures = [photograph(generator, SIZE, SIZE) for _ in range(count)]
+    images = [np.asarray(picture) for picture in pictures]
+    uniform = generator.random
+
+    def each(function: Callable, *columns) -> list[np.ndarray]:
+        return [np.asarray(function(picture, *row)) for picture, *row in zip(pictures, *columns)]
+
+    rows = [_decoding(generator, count), _crop(generator, count)]
+
+    angle = Rotation().sample(uniform((count, 1)), SIZE)
+    rows.append(
+        difference(
+            "rotation", "torchvision, nearest", run(Rotation().apply, images, angle),
+            each(lambda picture, angle: tv.rotate(picture, float(angle)), angle["angle"]),
+        )
+    )  # fmt: skip
+
+    elastic = Elastic(probability=1.0)
+    cut = elastic.sample(uniform((count, elastic.draws)), SIZE)
+    rows.append(
+        difference(
+            "elastic", "torchvision's elastic of the same displacement", run(elastic.apply, images, cut),
+            each(_torchvision_elastic, run(_elastic_map, images, cut)),
+        )
+    )  # fmt: skip
+    rows += _color(pictures, images, generator)
+
+    always = {"grayscale": np.ones(count, bool)}
+    rows.append(
+        difference(
+            "grayscale", "PIL", run(Grayscale().apply, images, always), each(lambda p: tv.to_grayscale(p, 3))
+        )
+    )  # fmt: skip
+    blur = GaussianBlur(1.0)
+    sigma = blur.sample(uniform((count, blur.draws)), SIZE)
+    blurred = run(blur.apply, images, sigma)
+    on_gpu = run(_gpu_blur, images, sigma)
+    taps = [2 * int(np.ceil(3 * s)) + 1 for s in sigma["blur_sigma"]]
+    exact = each(lambda p, s, n: tv.gaussian_blur(p, [n, n], [float(s)] * 2), sigma["blur_sigma"], taps)
+    boxes = each(lambda p, s: p.filter(ImageFilter.GaussianBlur(float(s))), sigma["blur_sigma"])
+    rows += [
+        difference("blur (CPU graph)", "torchvision", blurred, exact),
+        difference("blur (CPU graph)", "PIL's boxes", blurred, boxes),
+        difference("blur (GPU graph's operator, run on a CPU)", "torchvision", on_gpu, exact),
+    ]
+    solarized = run(Solarize(1.0).apply, images, {"solarize": np.ones(count, bool)})
+    rows.append(difference("solarize", "PIL", solarized, each(ImageOps.solarize)))
+    return rows
+
+
+def _decoding(generator: np.random.Generator, count: int) -> Difference:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_jpegs(Path(folder), count, (500, 375), seed=int(generator.integers(1000)))
+
+        @pipeline_def(batch_size=count, num_threads=1, device_id=None)
+        def graph():
+            return decode(fn.external_source(source=lambda: [path_bytes(path) for path in paths]), "cpu")
+
+        (out,) = graph().run()
+        return difference("decoding", "PIL", list(out), [np.asarray(Image.open(path)) for path in paths])
+
+
+def _crop(generator: np.random.Generator, count: int) -> Difference:
+    pictures = [photograph(generator, 500, 375) for _ in range(count)]
+    crop = RandomResizedCrop((0.05, 1.0))
+    region = crop.sample(generator.random((count, crop.draws)), np.tile([500, 375], (count, 1)))
+
+    def ours(images, parameters, canvas):
+        return crop.apply(images, parameters, Canvas(SIZE, canvas.device))
+
+    theirs = []
+    for picture, start, end in zip(pictures, region["crop_start"].astype(int), region["crop_end"].astype(int)):
+        theirs.append(np.asarray(_torchvision_crop(picture, start, end, SIZE)))
+    return difference(
+        "crop and flip", "torchvision, bicubic", run(ours, list(map(np.asarray, pictures)), region), theirs
+    )
+
+
+def _torchvision_crop(picture: Image.Image, start: np.ndarray, end: np.ndarray, size: int) -> Image.Image:
+    """The region from `start` to `end`, (y, x) in pixels; mirrored where x runs backwards."""
+    (top, left), (height, width) = np.minimum(start, end), np.abs(end - start)
+    box = [int(value) for value in (top, left, height, width)]
+    crop = tv.resized_crop(picture, *box, [size, size], InterpolationMode.BICUBIC)
+    return tv.horizontal_flip(crop) if start[1] > end[1] else crop
+
+
+def _torchvision_elastic(picture: Image.Image, pixels: np.ndarray) -> Image.Image:
+    """pixels: (S, S, 2), the (x, y) pixel that each one shows; torchvision takes half sizes."""
+    size = len(pixels)
+    y, x = np.mgrid[:size, :size]
+    displacement = (pixels - np.stack([x, y], axis=-1)) * 2 / size
+    return tv.elastic(picture, torch.from_numpy(displacement[None].astype(np.float32)))
+
+
+def _color(pictures: list[Image.Image], images: list[np.ndarray], generator: np.random.Generator) -> list[Difference]:
+    jitter, count = ColorJitter(probability=1.0), len(images)
+    drawn = jitter.sample(generator.random((count, jitter.draws)), SIZE)
+    neutral = {"jitter": drawn["jitter"], **{name: np.full_like(drawn[name], name != "hue") for name in JITTER}}
+    rows = []
+    for name in JITTER:
+        one = neutral | {name: drawn[name]}
+        theirs = [np.asarray(_adjust(picture, name, value)) for picture, value in zip(pictures, drawn[name])]
+        rows += [
+            difference(f"{name} (CPU graph)", "PIL", run(jitter.apply, images, one), theirs),
+            difference(f"{name} (GPU graph's arithmetic, run on a CPU)", "PIL", run(_gpu_jitter, images, one), theirs),
+        ]
+    linear = run(_linear_hue, images, drawn)
+    rows.append(difference("hue by DALI's own fn.hsv (not used)", "PIL", linear, theirs))
+    theirs = [
+        np.asarray(_torchvision_jitter(picture, {name: drawn[name][i] for name in JITTER}, generator))
+        for i, picture in enumerate(pictures)
+    ]
+    rows += [
+        difference("colour jitter (CPU graph)", "PIL, random order", run(jitter.apply, images, drawn), theirs),
+        difference(
+            "colour jitter (GPU graph's arithmetic, run on a CPU)", "PIL, random order",
+            run(_gpu_jitter, images, drawn), theirs,
+        ),
+        difference("colour jitter, PIL's own", "PIL, another order", *_two_orders(pictures, drawn, generator)),
+    ]  # fmt: skip
+    return rows
+
+
+def _elastic_map(images, parameters, canvas):
+    return sampling_map(parameters, canvas)
+
+
+def _gpu_blur(images, parameters, canvas):
+    return fn.gaussian_blur(images, sigma=parameters["blur_sigma"])
+
+
+def _linear_hue(images, parameters, canvas):
+    return fn.hsv(images, hue=parameters["hue"] * 360.0)
+
+
+def _gpu_jitter(images, parameters, canvas):
+    turned = shift_hue(images, parameters["hue"], canvas.device)
+    return adjust(turned, *(parameters[name] for name in JITTER[:3]), canvas.device)
+
+
+def _two_orders(pictures, drawn, generator) -> list[list[np.ndarray]]:
+    return [
+        [
+            np.asarray(_torchvision_jitter(p, {n: drawn[n][i] for n in JITTER}, generator))
+            for i, p in enumerate(pictures)
+        ]
+        for _ in range(2)
+    ]
+
+
+def _adjust(picture: Image.Image, name: str, value: float) -> Image.Image:
+    return getattr(tv, f"adjust_{name}")(picture, float(value))
+
+
+def _torchvision_jitter(picture: Image.Image, drawn: dict[str, float], generator: np.random.Generator) -> Image.Image:
+    for name in generator.permutation(JITTER):
+        picture = _adjust(picture, name, drawn[name])
+    return picture
+
+
+def reference_crop(picture: Image.Image, size: int, drawn: dict, generator: np.random.Generator, pixels) -> np.ndarray:
+    """One crop as PIL and torchvision make it with the drawn parameters. pixels: the elastic map, None without."""
+    picture = _torchvision_crop(picture, drawn["crop_start"].astype(int), drawn["crop_end"].astype(int), size)
+    if "angle" in drawn:
+        picture = tv.rotate(picture, float(drawn["angle"]))
+    if pixels is not None:
+        picture = _torchvision_elastic(picture, pixels)
+    if drawn["jitter"]:
+        picture = _torchvision_jitter(picture, drawn, generator)
+    if drawn["grayscale"]:
+        picture = tv.to_grayscale(picture, 3)
+    if drawn["blur"]:
+        picture = picture.filter(ImageFilter.GaussianBlur(float(drawn["blur_sigma"])))
+    if drawn.get("solarize", False):
+        picture = ImageOps.solarize(picture)
+    return np.asarray(picture)
+
+
+def whole_views(policy: Policy, count: int = 16) -> Difference:
+    """All crops of `count` images through the whole pipeline, against PIL and torchvision with the same parameters."""
+    generator = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        names = [path.name for path in write_jpegs(Path(folder), count, (500, 375))]
+        sizes, labels = np.tile(np.array([500, 375], np.int32), (count, 1)), np.zeros(count, np.int64)
+        manifest = Manifest(Path(folder), names, sizes, labels, ["photograph"], {}, "parity")
+        loader = PretrainingLoader(manifest, policy, seed=0, batch_size=count, dtype="float32")
+        indices, crops = next(iter(loader))
+        loader.close()
+        drawn = loader.sampler.parameters(indices, 0)
+        pictures = [Image.open(manifest.root / names[index]) for index in indices]
+        ours, theirs = [], []
+        for crop, parameters in zip(crops, drawn):
+            size = crop[0].shape()[0]
+            maps = [None] * count
+            if "elastic" in parameters:
+                cut = {name: parameters[name] for name in parameters if name.startswith("elastic_")}
+                blank = [np.zeros((size, size, 3), np.uint8)] * count
+                maps = run(_elastic_map, blank, cut)
+                maps = [pixels if on else None for pixels, on in zip(maps, parameters["elastic"])]
+            ours += list(np.asarray(crop.as_tensor()) * STD + MEAN)
+            for i, picture in enumerate(pictures):
+                own = {name: array[i] for name, array in parameters.items()}
+                theirs.append(reference_crop(picture, size, own, generator, maps[i]))
+    return difference(f"all crops of {policy.name}", "PIL and torchvision, jitter in random order", ours, theirs)
+
+
+def table(rows: list[Difference]) -> str:
+    found = conditions()
+    lines = ["| operation | against | mean | 99th percentile |", "|---|---|---|---|"]
+    lines += [f"| {row.operation} | {row.reference} | {row.mean:.2f} | {row.p99:.1f} |" for row in rows]
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return "\n".join(lines) + f"\n\nMeasured on {found['date']} on a CPU with {versions}.\nNot measured on a GPU.\n"
+
+
+def main() -> None:
+    text = PAGE.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    made = table(operations() + [whole_views(policy) for policy in POLICIES.values()])
+    PAGE.write_text(before + BEGIN + made + END + after)
+    print(made)
+
+
+if __name__ == "__main__":
+    main()
