@@ -28,7 +28,7 @@ def photograph(seed: int, split: str, label: str, index: int, *, kind: str, size
         pixels = scene(rng, shape, label, outline, radius=rng.uniform(0.6, 1.0), angle=rng.uniform(0, 2 * np.pi))
     else:  # upright within 30 degrees: a turned square would be another shape to most people
         pixels = scene(rng, shape, texture, label, radius=rng.uniform(0.25, 0.42), angle=rng.uniform(-0.5, 0.5))
-    image = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.6)))  # the lens
+    image = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.5)))  # the lens
     sensor = np.asarray(image, np.float32) + rng.normal(0, rng.uniform(1, 5), (*shape, 3))
     file = io.BytesIO()
     Image.fromarray(sensor.round().clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=int(rng.integers(70, 96)))
@@ -56,7 +56,7 @@ def scene(rng: np.random.Generator, shape: tuple[int, int], texture: str, outlin
 def _clutter(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """A mottled ground under flat leaves that cover one another, sizes from a power law (dead leaves)."""
     first, second = colours(rng)
-    blend = np.clip(0.5 + 0.25 * fractal(rng, shape, rng.uniform(1.2, 2.4)), 0, 1)[..., None]
+    blend = np.clip(0.5 + 0.25 * fractal(rng, shape, rng.uniform(1.2, 2.2)), 0, 1)[..., None]
     image, names, short = first + (second - first) * blend, list(SHAPES), min(shape)
     for _ in range(rng.integers(4, 10)):
         radius = short * min(0.5, 0.05 * (1 + rng.pareto(1.5)))

@@ -110,7 +110,7 @@ def surface(rng: np.random.Generator, shape: tuple[int, int], name: str) -> np.n
     field = TEXTURES[name](u.astype(np.float32), v.astype(np.float32), short / count, rng)
     first, second = colours(rng)
     field = field[..., None].astype(np.float32)
-    grain = rng.uniform(0.01, 0.06) * fractal(rng, shape, 1.2)[..., None]
+    grain = rng.uniform(0.03, 0.1) * fractal(rng, shape, 1.5)[..., None]
     return first + (second - first) * field + grain
 
 
