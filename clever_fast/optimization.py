@@ -16,7 +16,10 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=0.9, fused=True)
+        optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9, fused=True)
+        for p in trained:  # the fused form takes no mixture of first and later steps, which the frozen layers would make
+            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return optimizer
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
