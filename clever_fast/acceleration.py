@@ -1,6 +1,7 @@
 """Execution made concrete: the device, autocast, memory format and data parallelism."""
 
 import contextlib
+import inspect
 import os
 from dataclasses import dataclass
 
@@ -54,12 +55,11 @@ class Accelerator:
         """DDP over all ranks; the module itself where there is one process."""
         if distributed.world_size() == 1:
             return module
-        return DistributedDataParallel(
-            module,
-            broadcast_buffers=False,  # BatchNorm is synchronised or per rank, centres are equal by construction
-            gradient_as_bucket_view=True,
-            static_graph=True,
-        )
+        # Buffers need no broadcast: BatchNorm is synchronised or per rank, centres are equal by construction.
+        name = "forward_sync_buffers"  # since torch 2.13; it was called broadcast_buffers before
+        known = inspect.signature(DistributedDataParallel).parameters
+        buffers = {name if name in known else "broadcast_buffers": False}
+        return DistributedDataParallel(module, gradient_as_bucket_view=True, static_graph=True, **buffers)
 
 
 def _cpu_multiplies_bf16() -> bool:

@@ -47,7 +47,7 @@ def _run(words: list[str]) -> Any:
     from clever_fast.configuration import Parser
 
     parser = Parser(prog=f"clever-fast {name}")
-    parser.add_function_arguments(function)
+    parser.add_function_arguments(function, as_positional=not name.startswith("evaluate"))
     return function(**parser.parse_args(rest).as_dict())
 
 
@@ -60,7 +60,7 @@ def _usage() -> str:
             "",
             *lines,
             "",
-            "clever-fast COMMAND --help tells a command's options.",
+            "clever-fast COMMAND --help tells its options.",
         ]
     )
 

@@ -67,33 +67,3 @@ def mean(tensor: torch.Tensor) -> torch.Tensor:
         dist.all_reduce(tensor)
         tensor /= dist.get_world_size()
     return tensor
-
-
-class SharedFlag:
-    """A flag that any rank may raise and all ranks see at the same step, one step later.
-
-    The exchange of a step runs on the host beside the step's computation, so asking costs no device synchronisation.
-    """
-
-    def __init__(self) -> None:
-        self._raised = False
-        self._shared = torch.zeros(1, dtype=torch.int32)
-        self._work: dist.Work | None = None
-
-    def raise_(self) -> None:
-        self._raised = True
-
-    def seen_by_all(self) -> bool:
-        """Whether any rank had raised the flag when the previous call was made; every rank calls it once a step."""
-        if not dist.is_initialized():
-            return self._raised
-        if self._work is not None:
-            self._work.wait()
-        seen = bool(self._shared.item())
-        self._shared.fill_(int(self._raised or seen))
-        self._work = dist.all_reduce(self._shared, dist.ReduceOp.MAX, async_op=True)
-        return seen
-
-    def close(self) -> None:
-        if self._work is not None:
-            self._work.wait()

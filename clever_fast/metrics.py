@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 from torch import Tensor
 
 from clever_fast import distributed
+from clever_fast.console import Screen
 from clever_fast.methods import Progress
 
 LOG = "metrics.jsonl"
@@ -73,48 +71,30 @@ class Log:
     def __init__(self, folder: Path, *, title: str, start_step: int):
         self.path, self.seconds = folder / LOG, 0.0
         self.active = distributed.is_main()
-        if not self.active:
-            return
-        self._rewind(start_step)
-        self.console = Console(highlight=False)
-        self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
-        self.title, self.knn = title, ""
-        if self.live:
-            self.live.start()
-        self.board = _tensorboard(folder, start_step)
+        if self.active:
+            self._rewind(start_step)
+            self.screen, self.board = Screen(title), _tensorboard(folder, start_step)
 
     def say(self, text: str) -> None:
         if self.active:
-            self.console.print(text, markup=False, soft_wrap=True)
+            self.screen.say(text)
 
     def train(self, progress: Progress, values: dict[str, float], seconds: float) -> None:
         """Means over the `seconds` since the last call."""
-        if not self.active:
-            return
         self.seconds += seconds
-        self._write("train", progress, values)
-        remaining = (progress.steps - progress.step) * values["seconds_per_step"]
-        if self.live:
-            self.live.update(self._panel(progress, values, remaining), refresh=True)
-        else:
-            losses = " ".join(f"{name} {value:.4f}" for name, value in values.items() if name in _LOSSES)
-            print(
-                f"epoch {progress.step / progress.steps_per_epoch:.2f} step {progress.step}/{progress.steps} "
-                f"eta {_duration(remaining)} {losses} lr {values['lr']:.2e} {values['images_per_second']:.0f} images/s "
-                f"data wait {values['data_wait']:.0%} memory {values['memory_mib']:.0f} MiB",
-                flush=True,
-            )
+        if self.active:
+            self._write("train", progress, values)
+            self.screen.show(progress, values)
 
     def evaluation(self, progress: Progress, values: dict[str, float]) -> None:
+        """Accuracies in percent, by name."""
         if self.active:
             self._write("knn", progress, values)
-            self.knn = ", ".join(f"{name} {value:.1f}" for name, value in values.items())
-            self.say(f"epoch {progress.step / progress.steps_per_epoch:.0f}: {self.knn}")
+            self.screen.evaluation(progress, values)
 
     def close(self) -> None:
         if self.active:
-            if self.live:
-                self.live.stop()
+            self.screen.close()
             if self.board:
                 self.board.close()
 
@@ -138,25 +118,6 @@ class Log:
         self.seconds = kept[-1]["seconds"] if kept else 0.0
         self.path.write_text("".join(json.dumps(record) + "\n" for record in kept))
 
-    def _panel(self, progress: Progress, values: dict[str, float], remaining: float) -> Table:
-        table = Table(title=self.title, title_justify="left", show_header=False, box=None, padding=(0, 2))
-        done = progress.step / progress.steps
-        bar = "━" * round(40 * done) + "[dim]" + "━" * (40 - round(40 * done)) + "[/dim]"
-        table.add_row("epoch", f"{progress.step / progress.steps_per_epoch:.2f}", f"[green]{bar}[/green] {done:.0%}")
-        table.add_row("step", f"{progress.step}", f"of {progress.steps}, {_duration(remaining)} to go")
-        for name in _LOSSES:
-            if name in values:
-                table.add_row(name, f"{values[name]:.4f}", "")
-        table.add_row("lr", f"{values['lr']:.2e}", "")
-        table.add_row("images/s", f"{values['images_per_second']:.0f}", f"waiting for data {values['data_wait']:.0%}")
-        table.add_row("memory", f"{values['memory_mib']:.0f}", "MiB at its peak")
-        if self.knn:
-            table.add_row("k-NN", "", self.knn)
-        return table
-
-
-_LOSSES = ("loss", "invariance", "orthogonality", "preg")
-
 
 def read(path: Path) -> list[dict[str, Any]]:
     """A run's records; a last line cut short by a crash is left out."""
@@ -177,12 +138,6 @@ def peak_memory_mib(device: torch.device) -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
 def _tensorboard(folder: Path, start_step: int) -> Any:

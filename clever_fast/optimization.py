@@ -17,7 +17,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     if recipe.optimizer == "sgd":
         optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9, fused=True)
-        for p in trained:  # the fused form takes no mixture of first and later steps, which the frozen layers would make
+        for p in trained:  # frozen layers start later, and the fused form takes no mixture
             optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
         return optimizer
     return torch.optim.AdamW(groups, lr=0.0, fused=True)

@@ -1,16 +1,13 @@
 """The one loop: batches in, weights out."""
 
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from clever_fast import checkpoint, curves, distributed
+from clever_fast import checkpoint, console, curves, distributed
 from clever_fast.acceleration import Accelerator, accelerator
 from clever_fast.checkpoint import Trained
 from clever_fast.data import PretrainingBatches, identity
@@ -20,6 +17,7 @@ from clever_fast.metrics import Clock, Log, Meter, peak_memory_mib
 from clever_fast.optimization import FailureGuard, clip_each, gradient_norms, make_optimizer, schedule, step_unless
 from clever_fast.pipelines.reading import Manifest, open_manifest
 from clever_fast.recipe import Execution, Recipe, Run
+from clever_fast.stopping import stop_signals
 
 
 class NotFiniteError(RuntimeError):
@@ -37,9 +35,8 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
         NotFiniteError: a loss or gradient was not finite.
     """
     distributed.adopt_slurm_variables()
-    quiet = not distributed.is_main()
-    manifest = open_manifest(run.data, classes=run.classes, threads=execution.threads, progress=not quiet)
-    query = open_manifest(run.data, split="val", classes=run.classes, progress=not quiet) if run.knn_every else None
+    manifest = open_manifest(run.data, classes=run.classes, threads=execution.threads, progress=True)
+    query = open_manifest(run.data, split="val", classes=run.classes, progress=True) if run.knn_every else None
     machine = accelerator(execution)
     trained = build(recipe, machine)
     data = identity(manifest)
@@ -55,11 +52,11 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
             checkpoint.save(run.run, state, keep=run.keep)
 
     log = Log(run.run, title=f"{recipe.method.name} {recipe.backbone.name}", start_step=start)
-    log.say(header(recipe, machine, manifest, progress))
+    log.say(console.header(recipe, machine, manifest, progress))
     meter, clock, stream = Meter(), Clock(), iter(batches)
     end = min(progress.steps, run.stop_after or progress.steps)
     try:
-        with _stop_signals() as stop:
+        with stop_signals() as stop:
             while progress.step < end and not stop.seen_by_all():
                 batch = clock.waiting(next, stream)
                 meter.add(train_step(model, trained, guard, batch, progress, recipe, machine))
@@ -117,24 +114,6 @@ def build(recipe: Recipe, machine: Accelerator) -> Trained:
     torch.manual_seed(recipe.seed)
     method = machine.place(recipe.method.build(recipe.backbone, recipe.drop_path))
     return Trained(method.train(), make_optimizer(method, recipe), machine.scaler())
-
-
-def header(recipe: Recipe, machine: Accelerator, manifest: Manifest, progress: Progress) -> str:
-    """What is about to run, in four lines."""
-    world = distributed.world_size()
-    unreadable = f", {len(manifest.unreadable)} unreadable left out" if manifest.unreadable else ""
-    crops = f"2 x {recipe.global_size} px + {recipe.local_crops} x {recipe.local_size} px"
-    lines = [
-        f"{recipe.method.name} {recipe.backbone.name}, {recipe.policy.name}, {crops}",
-        f"{len(manifest):,} images in {len(manifest.classes)} classes{unreadable}",
-        f"effective batch {recipe.batch_size} = {recipe.batch_size // world} x {world} processes, peak learning rate "
-        f"{recipe.lr:.3g} = {recipe.base_lr:.3g} x {recipe.batch_size}/256",
-        f"{recipe.epochs} epochs of {progress.steps_per_epoch} steps on {machine}"
-        + (f", resumed at step {progress.step}" if progress.step else ""),
-    ]
-    if machine.device.type == "cpu" and world > 1:
-        lines.append("any BatchNorm uses each process's own statistics: synchronised statistics need GPUs")
-    return "\n".join(lines)
 
 
 def _resume(trained: Trained, recipe: Recipe, run: Run, data: dict) -> int:
@@ -209,23 +188,3 @@ def _finish(
     }
     path = checkpoint.export_encoder(run.run, trained.method.encoder, about)
     log.say(f"done: {path}, {run.run / checkpoint.NEWEST}, {run.run / curves.NAME}")
-
-
-@contextmanager
-def _stop_signals() -> Iterator[distributed.SharedFlag]:
-    """A flag that the signals of schedulers and users raise; a second interrupt from the keyboard is not held back."""
-    flag = distributed.SharedFlag()
-
-    def handle(number: int, _frame: object) -> None:
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        flag.raise_()
-
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        flag.close()

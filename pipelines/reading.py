@@ -63,7 +63,7 @@ def open_manifest(
         split: the split to take, if there are splits; `val` and `test` stand in for one another.
         classes: text file with one class folder per line, for a subset.
         threads: decoding threads, 0 for one per core.
-        progress: print a bar or a line while indexing, and the summary.
+        progress: show a bar while indexing and print its result; nothing where there is nothing to do.
         force: decode every file again.
 
     Raises:
@@ -81,8 +81,6 @@ def open_manifest(
             manifest = None if force else _load(root, names, listing, places)
             if manifest is None:
                 manifest = _build(root, names, listing, file, threads, progress, force)
-    if progress:
-        print(manifest.summary())
     if not len(manifest):
         path, reason = next(iter(manifest.unreadable.items()))
         raise UserError(f"none of the {len(manifest.unreadable):,} images of {root} can be read; {path}: {reason}")

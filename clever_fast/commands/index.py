@@ -21,4 +21,4 @@ def index(
     from clever_fast.pipelines.reading import open_manifest
 
     manifest = open_manifest(data, split=split, classes=classes, threads=threads, progress=True, force=force)
-    print(f"manifest: {manifest.file}")
+    print(f"{manifest.summary()}\nmanifest: {manifest.file}")

@@ -90,7 +90,8 @@ def test_a_stored_manifest_is_the_one_that_was_built(tmp_path):
 
 def test_changes_are_noticed_and_only_they_are_decoded(folder, capsys):
     first = open_manifest(folder, progress=True)
-    assert "3 images, 2 classes, 0 unreadable" in capsys.readouterr().out
+    assert "indexed 3 images" in capsys.readouterr().out
+    assert "3 images, 2 classes, 0 unreadable" in first.summary()
     # Overwritten in place, size and time kept: cannot be noticed, and shows which rows are taken over.
     stamp = (folder / "cat/a.jpg").stat()
     (folder / "cat/a.jpg").write_bytes(b"x" * stamp.st_size)
@@ -240,8 +241,8 @@ def test_without_nvimagecodec_the_extra_is_named(folder, monkeypatch):
 def test_a_terminal_gets_a_bar(folder, monkeypatch, capfd):
     monkeypatch.setenv("FORCE_COLOR", "1")
     write(folder, {"cat/z.jpg": encode(photograph())[:-2]})
-    open_manifest(folder, progress=True)
+    manifest = open_manifest(folder, progress=True)
     shown = capfd.readouterr()
     assert "4/4" in shown.out
-    assert "1 unreadable\n  cat/z.jpg: truncated" in shown.out
+    assert "1 unreadable\n  cat/z.jpg: truncated" in manifest.summary()
     assert not shown.err  # the codecs' own complaints

@@ -1,0 +1,65 @@
+"""k-NN against loops, on features whose answer is known, and from files to a table."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from clever_fast.cli import main
+from clever_fast.errors import UserError
+from clever_fast.evaluate.knn import knn_accuracy
+
+
+def looped(bank, bank_labels, query, query_labels, k):
+    correct = 0
+    for q, truth in zip(query, query_labels, strict=True):
+        similarity = [float(torch.dot(q, b) / (q.norm() * b.norm())) for b in bank]
+        nearest = sorted(range(len(bank)), key=lambda i: -similarity[i])[:k]
+        votes = {}
+        for i in nearest:
+            label = int(bank_labels[i])
+            votes[label] = votes.get(label, 0) + math.exp(similarity[i] / 0.07)
+        correct += max(votes, key=votes.get) == int(truth)
+    return 100 * correct / len(query)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_equals_loops(chunk):
+    torch.manual_seed(0)
+    bank, query = torch.randn(60, 5), torch.randn(33, 5)
+    labels, truth = torch.randint(4, (60,)), torch.randint(4, (33,))
+    accuracy = knn_accuracy(bank, labels, query, truth, neighbours=(1, 5, 20), chunk=chunk)
+    assert accuracy == {k: pytest.approx(looped(bank, labels, query, truth, k)) for k in (1, 5, 20)}
+
+
+def test_separable_features_are_perfect_and_constant_ones_are_chance():
+    torch.manual_seed(0)
+    labels = torch.arange(200) % 4
+    separable = torch.eye(4)[labels] + 0.05 * torch.randn(200, 4)
+    assert knn_accuracy(separable, labels, separable[:40], labels[:40], neighbours=(10,)) == {10: 100.0}
+    noise = knn_accuracy(torch.randn(2000, 8), torch.randint(4, (2000,)), torch.randn(2000, 8), torch.arange(2000) % 4)
+    assert noise[20] == pytest.approx(25, abs=4)
+
+
+def test_k_above_the_bank_is_left_out_or_refused():
+    features, labels = torch.randn(15, 3), torch.zeros(15, dtype=torch.int64)
+    assert list(knn_accuracy(features, labels, features, labels)) == [10]
+    with pytest.raises(UserError, match=r"15 labelled images cannot take k = \[20\]"):
+        knn_accuracy(features, labels, features, labels, neighbours=(20,))
+
+
+def test_command_writes_trained_untrained_and_pixels(small, images, tmp_path, capsys):
+    from clever_fast.recipe import Execution, Run
+    from clever_fast.train import train
+
+    train(small(), Execution(device="cpu"), Run(data=images, run=tmp_path, stop_after=1))
+    assert main(["evaluate", "knn", "--run", str(tmp_path), "--data", str(images), "--neighbours", "[3,20]"]) == 0
+    result = json.loads((tmp_path / "knn.json").read_text())
+    rows = [f"{when} {part}" for when in ("trained", "untrained") for part in ("all", "IR", "EF")]
+    assert list(result["accuracy"]) == [*rows, "raw pixels"]
+    assert result["bank"] == 24
+    assert result["queries"] == 12
+    for accuracy in result["accuracy"].values():
+        assert all(score * 12 % 100 == pytest.approx(0, abs=1e-6) for score in accuracy.values())
+    assert "trained IR" in capsys.readouterr().out

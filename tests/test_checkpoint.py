@@ -1,0 +1,155 @@
+"""Checkpoints: whole or not there, refused where they do not belong, and without a way to run code."""
+
+import copy
+import os
+import pickle
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from clever_fast import checkpoint
+from clever_fast.acceleration import accelerator
+from clever_fast.errors import UserError
+from clever_fast.pipelines.policies import BAUG
+from clever_fast.recipe import Execution, Recipe
+from clever_fast.train import build
+
+DATA = {"images": 24, "classes": 3, "fingerprint": "abc"}
+
+
+@pytest.fixture(scope="module")
+def trained(small):
+    return build(small(), accelerator(Execution(device="cpu", precision="fp32")))
+
+
+def state_of(trained, recipe, step=7):
+    return checkpoint.state_dict(trained, recipe=recipe, data=DATA, step=step, epoch=2)
+
+
+def test_round_trip_and_conventional_keys(trained, small, tmp_path):
+    path = checkpoint.save(tmp_path, state_of(trained, small()))
+    plain = torch.load(path, weights_only=True)
+    assert {"student", "teacher", "optimizer", "epoch", "center", "center2"} <= plain.keys()
+    assert {"backbone.conv1.weight", "head.last_layer.weight_v", "head2.mlp.0.weight"} <= plain["student"].keys()
+    other = build(small(seed=1), accelerator(Execution(device="cpu", precision="fp32")))
+    checkpoint.restore(other, checkpoint.load(path))
+    for name, value in trained.method.state_dict().items():
+        assert torch.equal(value, other.method.state_dict()[name]), name
+
+
+def test_recipe_round_trip(small):
+    for method in ("dino", "clever"):
+        recipe = small(method, seed=3)
+        assert Recipe.from_dict(recipe.as_dict()) == recipe
+
+
+def test_missing_weights_are_an_error_that_names_them(trained, small, tmp_path):
+    state = state_of(trained, small())
+    del state["student"]["backbone.conv1.weight"]
+    checkpoint.save(tmp_path, state)
+    with pytest.raises(RuntimeError, match=r"student\.backbone\.conv1\.weight"):
+        checkpoint.restore(trained, checkpoint.load(tmp_path / checkpoint.NEWEST))
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_the_last_ones_are_kept(trained, small, tmp_path, keep):
+    for step in (5, 10, 15, 20):
+        checkpoint.save(tmp_path, state_of(trained, small(), step), keep=keep)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    older = [f"checkpoint-{step:09d}.pth" for step in (10, 15)] if keep == 3 else []
+    assert names == [*older, "checkpoint.pth"]
+    assert checkpoint.load(tmp_path / checkpoint.NEWEST)["step"] == 20
+    assert [checkpoint.load(tmp_path / name)["step"] for name in older] == ([10, 15] if older else [])
+
+
+@pytest.mark.parametrize("moment", ["write", "fsync", "rename"])
+def test_a_failing_disk_leaves_the_last_checkpoint(trained, small, tmp_path, monkeypatch, moment):
+    checkpoint.save(tmp_path, state_of(trained, small(), 5))
+
+    def full(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    owner, name = {"write": (torch, "save"), "fsync": (os, "fsync"), "rename": (os, "replace")}[moment]
+    monkeypatch.setattr(owner, name, full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(tmp_path, state_of(trained, small(), 10))
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pth"]
+    assert checkpoint.load(tmp_path / checkpoint.NEWEST)["step"] == 5
+
+
+def test_another_recipe_or_other_data_is_refused_naming_the_keys(trained, small, tmp_path):
+    path = checkpoint.save(tmp_path, state_of(trained, small()))
+    state = checkpoint.load(path)
+    checkpoint.refuse_other(path, state, small(), DATA)
+    with pytest.raises(UserError, match=r"recipe\.epochs \(saved 3, now 4\).*recipe\.policy \(.*now baug\)"):
+        checkpoint.refuse_other(path, state, small(epochs=4, policy=BAUG), DATA)
+    with pytest.raises(UserError, match=r"recipe\.method\.name \(saved clever, now dino\)"):
+        checkpoint.refuse_other(path, state, small("dino"), DATA)
+    with pytest.raises(UserError, match=r"data\.images \(saved 24, now 23\)"):
+        checkpoint.refuse_other(path, state, small(), DATA | {"images": 23})
+
+
+def test_another_commit_is_only_noted(trained, small, tmp_path, capsys):
+    state = state_of(trained, small()) | {"commit": "0.0.0+other"}
+    checkpoint.refuse_other(tmp_path, state, small(), DATA)
+    assert "0.0.0+other" in capsys.readouterr().out
+
+
+def test_another_format_is_refused(trained, small, tmp_path):
+    path = checkpoint.save(tmp_path, state_of(trained, small()) | {"format": 999})
+    with pytest.raises(UserError, match="format 999"):
+        checkpoint.load(path)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.system, ("touch was_here",)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", pickle.dumps(Malicious())], ids=["empty", "html", "malicious"])
+def test_what_is_no_checkpoint_is_refused_and_never_run(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoint.pth").write_bytes(content)
+    with pytest.raises(UserError, match="no checkpoint of clever_fast"):
+        checkpoint.load(tmp_path / "checkpoint.pth")
+    assert not (tmp_path / "was_here").exists()
+
+
+def test_a_truncated_checkpoint_is_refused(trained, small, tmp_path):
+    path = checkpoint.save(tmp_path, state_of(trained, small()))
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(UserError, match="no checkpoint of clever_fast"):
+        checkpoint.load(path)
+
+
+def test_room_for_the_checkpoints_is_asked_for_first(trained, tmp_path, monkeypatch):
+    size = checkpoint.state_bytes(trained)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=2 * size))
+    checkpoint.prepare_folder(tmp_path, size, keep=1)
+    with pytest.raises(UserError, match="lower --keep"):
+        checkpoint.prepare_folder(tmp_path, size, keep=2)
+
+
+def test_the_estimate_of_a_checkpoints_size_holds(trained, small, tmp_path):
+    full = copy.deepcopy(trained)
+    for parameter in full.method.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    optimizer = type(trained.optimizer)([p for p in full.method.parameters() if p.requires_grad], fused=True)
+    optimizer.step()
+    state = state_of(trained, small()) | {"optimizer": optimizer.state_dict()}
+    written = checkpoint.save(tmp_path, state).stat().st_size
+    assert 0.95 < written / checkpoint.state_bytes(trained) < 1.25
+
+
+def test_exported_encoder_loads_into_timm(trained, small, tmp_path):
+    from safetensors.torch import load_file
+
+    path = checkpoint.export_encoder(tmp_path, trained.method.encoder, {"recipe": small().as_dict()})
+    model = small().backbone.build(0.0)
+    model.load_state_dict(load_file(path), strict=True)
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model.eval()(x), trained.method.encoder.eval()(x))
+    assert (tmp_path / "encoder.json").exists()
