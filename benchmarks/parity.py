@@ -74,7 +74,7 @@ def run(
             source=lambda: [np.ascontiguousarray(parameters[name]) for name in names], num_outputs=len(names)
         )
         field = types.Constant(smooth_field(0), device=device, layout="HWC")
-        return build(pixels, dict(zip(names, arrays)), Canvas(len(images[0]), device, field))
+        return build(pixels, dict(zip(names, arrays)), Canvas(len(images[0]), device, elastic_field=field))
 
     pipeline = graph()
     pipeline.build()

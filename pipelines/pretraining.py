@@ -66,7 +66,7 @@ def pretraining_pipeline(
         outputs = []
         for view, names in zip(views, layout):
             parameters = {name: arrays.pop(0) for name in names}
-            canvas = Canvas(view.size, device, field)
+            canvas = Canvas(view.size, device, threads, field)
             crop = RandomResizedCrop(view.scale).apply(images, parameters, canvas)
             for augmentation in view.augmentations:
                 crop = augmentation.apply(crop, parameters, canvas)

@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from clever_fast.errors import UserError
+from clever_fast.pipelines.augmentations.opencv import each_sample
 
 FIELD_SIZE = 1024  # pixels of a view
 STRIDE = 4  # pixels between the samples that are kept: the blurred field holds next to nothing finer than 2 * STRIDE
@@ -77,9 +78,7 @@ class Elastic:
             if canvas.device == "gpu":
                 images = fn.experimental.remap(images, pixels[:, :, 0:1], pixels[:, :, 1:2], pixel_origin="center")
             else:  # DALI has no remap on the CPU
-                images = fn.python_function(
-                    images, pixels, function=_remap, batch_processing=True, output_layouts="HWC"
-                )
+                images = each_sample(_remap, images, pixels, threads=canvas.threads)
         return images
 
 
@@ -103,10 +102,7 @@ def sampling_map(parameters, canvas):
     return displacement * scale + types.Constant(np.stack([x, y], axis=-1), device=canvas.device)
 
 
-def _remap(images: list[np.ndarray], maps: list[np.ndarray]) -> list[np.ndarray]:
+def _remap(image, pixels) -> np.ndarray:
     import cv2
 
-    return [
-        cv2.remap(np.asarray(image), np.asarray(pixels), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        for image, pixels in zip(images, maps)
-    ]
+    return cv2.remap(np.asarray(image), np.asarray(pixels), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)

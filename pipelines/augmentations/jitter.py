@@ -13,6 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from clever_fast.pipelines.augmentations.opencv import each_sample
+
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as in PIL
 DIFFERENCES = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]], np.float32)  # (G - B, B - R, R - G)
 
@@ -39,21 +41,12 @@ class ColorJitter:
         return {"jitter": uniforms[:, 0] < self.probability, **dict(zip(names, values.T.astype(np.float32, order="C")))}
 
     def apply(self, images, parameters, canvas):
-        from clever_fast.pipelines.dali import fn
-
         if parameters["jitter"]:
             factors = [parameters[name] for name in ("brightness", "contrast", "saturation")]
             if canvas.device == "gpu":
                 images = adjust(shift_hue(images, parameters["hue"], canvas.device), *factors, canvas.device)
             else:
-                images = fn.python_function(
-                    images,
-                    parameters["hue"],
-                    *factors,
-                    function=jitter_batch,
-                    batch_processing=True,
-                    output_layouts="HWC",
-                )
+                images = each_sample(jitter, images, parameters["hue"], *factors, threads=canvas.threads)
         return images
 
 
@@ -95,17 +88,12 @@ def adjust(images, brightness, contrast, saturation, device: str):
     return fn.cast(fn.coord_transform(images, M=matrix, dtype=types.FLOAT) + offset * luma, dtype=types.UINT8)
 
 
-def jitter_batch(images, hues, brightnesses, contrasts, saturations) -> list[np.ndarray]:
-    """The same with OpenCV, many times faster on a CPU; the hue has 256 steps, as in PIL."""
-    return [
-        _jitter(np.asarray(image), float(hue), float(brightness), float(contrast), float(saturation))
-        for image, hue, brightness, contrast, saturation in zip(images, hues, brightnesses, contrasts, saturations)
-    ]
-
-
-def _jitter(image: np.ndarray, hue: float, brightness: float, contrast: float, saturation: float) -> np.ndarray:
+def jitter(image, hue, brightness, contrast, saturation) -> np.ndarray:
+    """The same of one image with OpenCV, many times faster on a CPU; the hue has 256 steps, as in PIL."""
     import cv2
 
+    image = np.asarray(image)
+    hue, brightness, contrast, saturation = map(float, (hue, brightness, contrast, saturation))
     if steps := round(hue * 256):
         turned = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
         turned[..., 0] += np.uint8(steps % 256)

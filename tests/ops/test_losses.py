@@ -89,7 +89,8 @@ def test_half_precision_logits_are_summed_in_float32():
     half = [x.detach().bfloat16() for x in exact[:2]]
     same = [x.double() for x in half]
     for op in (ops.distillation_loss, ops.orthogonality_loss):
-        value = op(*half, exact[2].float(), **TEMPERATURES)
+        with torch.autocast("cpu", torch.bfloat16):  # as in the loop
+            value = op(*half, exact[2].float(), **TEMPERATURES)
         assert value.dtype == torch.float32
         assert value.item() == pytest.approx(op(*same, exact[2], **TEMPERATURES).item(), rel=1e-5)
 

@@ -9,7 +9,7 @@ def distillation_loss(
 ) -> Tensor:
     P = teacher_probabilities(teacher, center, teacher_temp)  # (G, N, K)
     log_q = (at_least_float32(student) / student_temp).log_softmax(-1)  # (V, N, K)
-    pairs = -torch.einsum("gnk,vnk->gvn", P, log_q).mean(-1)  # (G, V)
+    pairs = torch.stack([-(P_g * log_q).sum(-1).mean(-1) for P_g in P])  # (G, V); no matmul: autocast would round it
     return mean_of_different_crops(pairs)
 
 

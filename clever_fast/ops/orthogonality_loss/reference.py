@@ -19,5 +19,5 @@ def orthogonality_loss(
     Q = (at_least_float32(student) / student_temp).softmax(-1)  # (V, N, K)
     if similarity == "cosine":
         P, Q = (x / x.norm(dim=-1, keepdim=True).clamp_min(EPS) for x in (P, Q))
-    pairs = torch.einsum("gnk,vnk->gvn", P, Q).mean(-1).abs()  # (G, V)
+    pairs = torch.stack([(P_g * Q).sum(-1).mean(-1).abs() for P_g in P])  # (G, V)
     return mean_of_different_crops(pairs)

@@ -1,0 +1,60 @@
+"""`clever-fast demo`: the whole way from images to a score, in minutes, on any machine."""
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from clever_fast import report
+from clever_fast.commands.evaluate import knn
+from clever_fast.commands.synthesize import synthesize
+from clever_fast.errors import UserError
+from clever_fast.pipelines.policies import POLICIES
+from clever_fast.pipelines.preview import contact_sheet
+from clever_fast.pipelines.reading import open_manifest
+from clever_fast.recipe import Execution, Run
+from clever_fast.recipes import RECIPES
+from clever_fast.train import train
+
+IMAGES = {"label": "texture", "per_class": 200, "val_per_class": 50, "size": 64}
+
+
+def demo(out: Path = Path("demo"), *, epochs: int | None = None, seed: int = 0) -> None:
+    """Synthesize images, pretrain a small CLeVER, stop and resume it on purpose, evaluate it, and write a report.
+
+    Args:
+        out: folder to write; what an earlier demo left there is replaced.
+        epochs: another length than the recipe's.
+        seed: of the weights, crops and order; the images stay the same.
+    """
+    begin, recipe = time.perf_counter(), replace(RECIPES["clever_demo"], seed=seed)
+    if epochs:
+        recipe = replace(recipe, epochs=epochs)
+    data, run = out / "images", out / "run"
+    if run.exists() and not (run / "checkpoint.pth").exists() and any(run.iterdir()):
+        raise UserError(f"{run} holds something else than an earlier demo; name another folder")
+    shutil.rmtree(run, ignore_errors=True)
+
+    _say(f"1. synthesize labelled images in {data}")
+    synthesize(data, **IMAGES)
+    _say("2. look at what the augmentations do")
+    manifest = open_manifest(data, progress=True)
+    policies = [replace(recipe, policy=policy).views for policy in POLICIES.values()]
+    contact_sheet(manifest, policies, images=3, seed=seed).save(out / "preview.png")
+    _say("3. pretrain, stopping in the middle of an epoch")
+    settings = Run(data=data, run=run, knn_every=max(1, recipe.epochs // 8), save_every=10**9)
+    steps = recipe.epochs * (len(manifest) // recipe.batch_size)
+    train(recipe, Execution(), replace(settings, stop_after=steps // 2 + 1))
+    _say("4. resume: the same call goes on at the same step")
+    train(recipe, Execution(), settings)
+    _say("5. evaluate: k-NN on the frozen features, against no training and no network")
+    knn(run, data)
+    shutil.copyfile(run / "curves.png", out / "curves.png")
+    scores = json.loads((run / "knn.json").read_text())
+    page = report.write(out, run, recipe, scores, seconds=time.perf_counter() - begin)
+    print(f"\n{page}: what happened, how fast, and what to do next\n{out / 'preview.png'}, {out / 'curves.png'}")
+
+
+def _say(text: str) -> None:
+    print(f"\n== {text}", flush=True)

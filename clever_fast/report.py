@@ -1,0 +1,96 @@
+"""One self-contained HTML page about a run."""
+
+import base64
+import html
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clever_fast import checkpoint, metrics
+from clever_fast.recipe import Recipe
+
+STYLE = """
+body { font: 16px/1.55 system-ui, sans-serif; color: #1c2330; max-width: 62rem; margin: 3rem auto; padding: 0 1.5rem }
+h1 { font-size: 1.9rem; margin-bottom: .2rem } h2 { margin-top: 2.6rem; font-size: 1.25rem }
+.lead { font-size: 1.15rem; color: #46526a } img { max-width: 100%; border: 1px solid #e3e7ee; border-radius: 6px }
+table { border-collapse: collapse } th, td { padding: .3rem 1rem .3rem 0; text-align: right } td:first-child,
+th:first-child { text-align: left } tr { border-bottom: 1px solid #e3e7ee } .best { font-weight: 650 }
+.bar { display: inline-block; height: .7rem; background: #2f6fdb; border-radius: 2px } .grey { background: #b9c3d3 }
+pre { background: #f4f6fa; padding: 1rem; border-radius: 6px; overflow-x: auto } .note { color: #6a7689; font-size: .92rem }
+.numbers { display: flex; gap: 2.5rem; flex-wrap: wrap; margin: 1.2rem 0 } .numbers b { display: block; font-size: 1.6rem }
+"""
+
+
+def write(out: Path, run: Path, recipe: Recipe, scores: dict[str, Any], *, seconds: float) -> Path:
+    """Write `out/report.html` from a run's records, its k-NN `scores` (see `evaluate knn`) and `out/preview.png`.
+
+    Args:
+        seconds: wall time of everything, shown beside the training's own.
+    """
+    records = [r for r in metrics.read(run / metrics.LOG) if r["kind"] == "train"]
+    accuracy, last = scores["accuracy"], records[-1]
+    k = "20" if "20" in next(iter(accuracy.values()), {}) else 20
+    best = {name: values[k] for name, values in accuracy.items()}
+    gain = best["trained all"] - max(best["untrained all"], best["raw pixels"])
+    verdict = (
+        f"it names the class of {best['trained all']:.0f} % of unseen images by their nearest neighbours, where the same "
+        f"network without training reaches {best['untrained all']:.0f} % and raw pixels {best['raw pixels']:.0f} %"
+        if gain > 0
+        else f"it did not learn: {best['trained all']:.0f} % against {best['untrained all']:.0f} % without training"
+    )
+    images = recipe.batch_size * last["step"]
+    page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>clever_fast: {recipe.method.name}</title>
+<meta name="viewport" content="width=device-width"><style>{STYLE}</style>
+<h1>What just happened</h1>
+<p class="lead">A small network looked at {images:,} images without their labels, and learned: {verdict}.</p>
+<div class="numbers">
+<span><b>{images / last["seconds"]:.0f} images/s</b>in training, {_percent(records, "data_wait")} of it waiting for data</span>
+<span><b>{last["seconds"]:.0f} s</b>of training, {seconds:.0f} s in all</span>
+<span><b>{best["trained all"]:.1f} %</b>k-NN, k = 20; chance is {100 / scores["classes"]:.0f} %</span></div>
+<h2>What it is worth</h2>{_table(best)}
+<p class="note">Weighted k-NN with k = 20: {scores["bank"]:,} labelled images vote on {scores["queries"]:,} others.
+IR is the invariant representation (the first {recipe.method.separation_ratio:.0%} of the features), EF the equivariant
+factors (the rest).</p>
+<h2>How it went</h2>{_picture(run / "curves.png", "curves of the run")}
+<p class="note">The run was stopped in the middle of an epoch and resumed; on a CPU its weights are bit for bit those of
+a run that never stopped.</p>
+<h2>What the network saw</h2>{_picture(out / "preview.png", "crops of each view")}
+<p class="note">The same images under the three policies; this run used {recipe.policy.name}. Each image gives two global crops and
+{recipe.local_crops} local ones. CAUG adds rotation to BAUG, and CAUG_PLUS elastic deformation on half of the crops.</p>
+<h2>Next</h2><pre>{html.escape(_next_commands())}</pre>
+<p class="note">{html.escape(platform.processor() or platform.machine())}, {torch.get_num_threads()} threads,
+torch {torch.__version__}, clever_fast {checkpoint.commit()}</p></html>"""
+    path = out / "report.html"
+    path.write_text(page)
+    return path
+
+
+def _next_commands() -> str:
+    return """# 1. your own images, one folder a class (or train/ and val/ of such folders)
+clever-fast preview DIR
+# 2. the published recipe; torchrun --nproc_per_node 4 -m clever_fast.cli pretrain ... on four GPUs
+clever-fast pretrain --recipe clever_vits16_in100 --data DIR --run runs/vits16
+# 3. what it is worth
+clever-fast evaluate knn --run runs/vits16 --data DIR"""
+
+
+def _table(scores: dict[str, float]) -> str:
+    top = max(scores.values())
+    rows = []
+    for name, value in scores.items():
+        kind = "bar" if name.startswith("trained") else "bar grey"
+        style = ' class="best"' if name == "trained all" else ""
+        bar = f'<span class="{kind}" style="width:{18 * value / top:.2f}rem"></span>'
+        rows.append(f"<tr{style}><td>{html.escape(name)}</td><td>{value:.1f} %</td><td align=left>{bar}</td></tr>")
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _percent(records: list[dict[str, Any]], name: str) -> str:
+    """The mean of a share over the run, each record weighted alike."""
+    return f"{sum(r[name] for r in records) / len(records):.0%}"
+
+
+def _picture(path: Path, text: str) -> str:
+    return f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
