@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Canvas:
     """Where an augmentation draws its nodes.
 
-    size: height and width of the view in pixels. device: "cpu" or "gpu". threads: of the CPU. elastic_field: the node of
-    the smooth field that every elastic deformation of the pipeline is cut from, None where no view has one.
+    size: height and width of the view in pixels. device: "cpu" or "gpu". threads: CPU threads. elastic_field: the node
+    of the smooth field that every elastic deformation is cut from, None where no view has one.
     """
 
     size: int
