@@ -1,0 +1,269 @@
+"""The pretraining loader: what a crop depends on and what it does not, files that break, memory, the GPU graph."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clever_fast.benchmarks import parity
+from clever_fast.errors import UserError
+from clever_fast.pipelines.augmentations import ColorJitter, Elastic, GaussianBlur, Grayscale, Rotation, Solarize
+from clever_fast.pipelines.decoding import find_broken
+from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS, POLICIES, Policy
+from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader, pretraining_pipeline
+from clever_fast.pipelines.reading import Manifest
+from clever_fast.pipelines.views import View
+from tests.images import encode, photograph
+
+SMALL = {"global_size": 48, "local_size": 24, "local_crops": 2}
+POLICY = CAUG_PLUS.with_crops(**SMALL)
+COUNT = 20
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    sizes = np.random.default_rng(0).integers(50, 120, (COUNT, 2)).astype(np.int32)
+    paths = [f"{i:02d}.jpg" for i in range(COUNT)]
+    for seed, (path, (width, height)) in enumerate(zip(paths, sizes)):
+        (tmp_path / path).write_bytes(encode(photograph(int(width), int(height), seed)))
+    return Manifest(tmp_path, paths, sizes, np.zeros(COUNT, np.int64), ["photograph"], {}, "test")
+
+
+def batches(manifest: Manifest, steps: int, policy: Policy = POLICY, **options) -> tuple[list, PretrainingLoader]:
+    """[(indices, crops as arrays)] of the first steps, and the loader, closed."""
+    loader = PretrainingLoader(manifest, policy, **({"seed": 1, "batch_size": 8, "dtype": "float32"} | options))
+    found = [(indices, [np.array(c.as_tensor()) for c in crops]) for indices, crops in islice(loader, steps)]
+    loader.close()
+    return found, loader
+
+
+def by_sample(found: list) -> dict[int, list[np.ndarray]]:
+    return {int(i): [crop[row] for crop in crops] for indices, crops in found for row, i in enumerate(indices)}
+
+
+def assert_identical(left: dict, right: dict) -> None:
+    assert left.keys() == right.keys()
+    for index in left:
+        for crop, (a, b) in enumerate(zip(left[index], right[index], strict=True)):
+            np.testing.assert_array_equal(a, b, err_msg=f"image {index}, crop {crop}")
+
+
+def test_a_crop_depends_on_neither_batch_nor_processes_nor_threads_nor_start(manifest):
+    whole, _ = batches(manifest, 4, threads=2)
+    first_epoch = by_sample(whole[:2])
+    assert len(first_epoch) == 16
+    assert_identical(by_sample(batches(manifest, 4, batch_size=4, threads=1)[0]), first_epoch)
+    ranks = [by_sample(batches(manifest, 2, rank=rank, world_size=2)[0]) for rank in (0, 1)]
+    assert not ranks[0].keys() & ranks[1].keys()
+    assert_identical(ranks[0] | ranks[1], first_epoch)
+    later, _ = batches(manifest, 2, start_step=1)
+    for (expected, crops), (indices, again) in zip(whole[1:3], later):
+        np.testing.assert_array_equal(indices, expected)
+        for a, b in zip(crops, again):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_epochs_and_seeds_differ(manifest):
+    whole = batches(manifest, 4)[0]
+    first, second, other = by_sample(whole[:2]), by_sample(whole[2:]), by_sample(batches(manifest, 2, seed=2)[0])
+    for another in (second, other):
+        for index in first.keys() & another.keys():
+            assert all(np.abs(a - b).mean() > 0.05 for a, b in zip(first[index], another[index]))
+
+
+def test_crops_are_normalised_nhwc_and_stay_valid(manifest):
+    loader = PretrainingLoader(manifest, POLICY, seed=1, batch_size=8, dtype="float16")
+    stream = iter(loader)
+    kept = [torch.from_dlpack(crop.as_tensor()) for crop in next(stream)[1]]
+    copies = [crop.clone() for crop in kept]
+    for _ in range(6):
+        next(stream)
+    loader.close()
+    for crop, copy in zip(kept, copies):
+        assert torch.equal(crop, copy)
+    assert [tuple(crop.shape) for crop in kept] == [(8, 48, 48, 3)] * 2 + [(8, 24, 24, 3)] * 2
+    single, _ = batches(manifest, 1)
+    for crop, exact in zip(kept, single[0][1]):
+        np.testing.assert_allclose(crop.float().numpy(), exact, atol=2e-3)
+        pixels = exact * STD + MEAN
+        np.testing.assert_allclose(pixels, pixels.round(), atol=1e-3)
+        assert pixels.min() > -0.01
+        assert pixels.max() < 255.01
+
+
+def test_all_crops_are_near_those_of_pil_and_torchvision():
+    for policy in POLICIES.values():
+        assert parity.whole_views(policy, count=2).mean < 3  # the clamps inside torchvision's jitter; see the docs
+
+
+def test_policies_have_the_published_operations_in_order():
+    color, gray = ColorJitter(0.4, 0.4, 0.2, 0.1, 0.8), Grayscale(0.2)
+    tails = ((GaussianBlur(1.0),), (GaussianBlur(0.1), Solarize(0.2)), (GaussianBlur(0.5),))
+    heads = {"baug": (), "caug": (Rotation(90.0),), "caug_plus": (Rotation(90.0), Elastic(100.0, 0.5))}
+    assert POLICIES.keys() == heads.keys()
+    for name, head in heads.items():
+        policy = POLICIES[name]
+        assert [view.augmentations for view in policy.views] == [(*head, color, gray, *tail) for tail in tails]
+        assert [(v.count, v.size, v.scale) for v in policy.views] == [
+            (1, 224, (0.4, 1.0)), (1, 224, (0.4, 1.0)), (8, 96, (0.05, 0.4)),
+        ]  # fmt: skip
+
+
+def test_every_policy_makes_other_pixels(manifest):
+    found = [by_sample(batches(manifest, 1, policy.with_crops(**SMALL))[0]) for policy in (BAUG, CAUG, CAUG_PLUS)]
+    for index in found[0]:
+        for crops in zip(*(crops[index] for crops in found)):
+            assert np.abs(crops[0] - crops[1]).mean() > 0.05
+    changed = [np.abs(a - b).mean() > 0.01 for i in found[1] for a, b in zip(found[1][i], found[2][i])]
+    assert np.mean(changed) > 0.2  # half the samples are deformed, and the colours' draws move by the elastic's
+
+
+def test_no_local_crops(manifest):
+    (_, crops), *_ = batches(manifest, 1, CAUG.with_crops(global_size=32, local_size=16, local_crops=0))[0]
+    assert [crop.shape for crop in crops] == [(8, 32, 32, 3)] * 2
+
+
+def test_files_that_broke_are_replaced_by_the_next_readable_ones(manifest):
+    sound = by_sample(batches(manifest, 2)[0])
+    order = [int(i) for step in range(2) for i in batches(manifest, 2)[0][step][0]]
+    whole = (manifest.root / manifest.paths[order[1]]).read_bytes()
+    (manifest.root / manifest.paths[order[1]]).write_bytes(whole[: len(whole) // 2])
+    (manifest.root / manifest.paths[order[6]]).write_bytes(b"<html><body>404</body></html>")
+    (manifest.root / manifest.paths[order[12]]).unlink()
+    gone = {order[1], order[6], order[12]}
+    found, loader = batches(manifest, 2)
+    assert [int(i) for indices, _ in found for i in indices] == order
+    assert loader.replaced == {
+        manifest.paths[order[1]]: "cannot be decoded",
+        manifest.paths[order[6]]: "cannot be decoded",
+        manifest.paths[order[12]]: "the file is gone",
+    }
+    crops = by_sample(found)
+    assert_identical({i: c for i, c in crops.items() if i not in gone}, {i: sound[i] for i in sound if i not in gone})
+    for index in gone:
+        substitute = index
+        while substitute in gone:
+            substitute = (substitute + 1) % COUNT
+        # the same numbers on the other image: a manifest that names it in the broken one's place
+        paths, sizes = list(manifest.paths), manifest.sizes.copy()
+        paths[index], sizes[index] = paths[substitute], sizes[substitute]
+        others = [substitute if row in gone - {index} else row for row in range(COUNT)]
+        paths = [paths[row] for row in others]
+        stand_in = replace(manifest, paths=paths, sizes=sizes)
+        assert_identical({index: crops[index]}, {index: by_sample(batches(stand_in, 2)[0])[index]})
+    resumed, _ = batches(manifest, 1, start_step=1)
+    assert_identical(by_sample(resumed), {i: crops[i] for i in order[8:]})
+
+
+def test_a_folder_of_which_nothing_is_left_ends_the_run(manifest):
+    for path in manifest.paths:
+        (manifest.root / path).unlink()
+    with pytest.raises(UserError, match="no readable image"):
+        batches(manifest, 1, batch_size=20)
+
+
+def test_broken_files_are_told_from_sound_ones(manifest):
+    files = {i: manifest.root / path for i, path in enumerate(manifest.paths[:6])}
+    files[2].write_bytes(files[2].read_bytes()[:-2])
+    files[5].write_bytes(b"")
+    assert find_broken(files, None) == {2: "cannot be decoded", 5: "the file is empty"}
+    assert find_broken({}, None) == {}
+
+
+def test_an_error_that_no_file_explains_is_not_hidden(manifest):
+    policy = Policy("impossible", (View(1, 10**6, (0.4, 1.0)),))  # a view of 3 TB
+    with pytest.raises(RuntimeError):
+        batches(manifest, 1, policy)
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_memory_stays_flat(manifest):
+    loader = PretrainingLoader(manifest, POLICY, seed=1, batch_size=8)
+    stream = iter(loader)
+    for _ in range(40):
+        next(stream)
+    before = _resident()
+    for _ in range(120):
+        next(stream)
+    assert _resident() - before < 16e6
+    loader.close()
+    for _ in range(3):  # one pipeline after the other
+        batches(manifest, 2)
+    once = _resident()
+    for _ in range(6):
+        batches(manifest, 2)
+    assert _resident() - once < 24e6
+
+
+def _gpu_graph(manifest: Manifest, policy: Policy = CAUG_PLUS):
+    loader = PretrainingLoader(manifest, policy, seed=1, batch_size=8)
+    layout = [list(crop) for crop in loader.sampler.parameters(np.arange(8), 0)]
+    return pretraining_pipeline(
+        policy, lambda info: None, layout, seed=1, batch_size=8, threads=2, device_id=0, dtype="float16"
+    )
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+def test_the_gpu_graph_is_constructed_without_a_gpu(manifest, policy):
+    assert _gpu_graph(manifest, policy).device_id == 0
+
+
+def test_constructing_checks_the_operators_arguments(manifest, monkeypatch):
+    from clever_fast.pipelines.dali import fn
+
+    monkeypatch.setattr(Rotation, "apply", lambda self, images, p, canvas: fn.rotate(images, angel=p["angle"]))
+    with pytest.raises(KeyError, match="angel"):
+        _gpu_graph(manifest)
+
+
+@pytest.mark.gpu
+def test_gpu_crops_are_near_the_cpus(manifest):
+    on_cpu, on_gpu = PretrainingLoader(manifest, CAUG_PLUS, seed=1, batch_size=8, dtype="float32"), PretrainingLoader(
+        manifest, CAUG_PLUS, seed=1, batch_size=8, dtype="float32", device_id=0
+    )  # fmt: skip
+    for (left, cpu_crops), (right, gpu_crops), _ in zip(on_cpu, on_gpu, range(4)):
+        np.testing.assert_array_equal(left, right)
+        for ours, theirs in zip(cpu_crops, gpu_crops):
+            gap = np.abs(np.asarray(ours.as_tensor()) - np.asarray(theirs.as_cpu().as_tensor())) * np.mean(STD)
+            assert gap.mean() < 3
+
+
+@pytest.mark.gpu
+def test_gpu_elastic_is_opencvs():
+    images = [np.asarray(photograph(96, 96, seed)) for seed in range(8)]
+    elastic = Elastic(probability=1.0)
+    cut = elastic.sample(np.random.default_rng(0).random((8, elastic.draws)), 96)
+    ours, theirs = (parity.run(elastic.apply, images, cut, device_id=device) for device in (0, None))
+    assert parity.difference("elastic", "OpenCV", ours, theirs).mean < 1
+
+
+def test_without_dali_the_values_import_and_the_loaders_name_the_extra():
+    code = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "nvidia":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+import clever_fast.pipelines.views, clever_fast.pipelines.policies, clever_fast.pipelines.parameters
+import clever_fast.pipelines.reading
+from clever_fast.errors import UserError
+for name in ("pretraining", "evaluation", "decoding"):
+    try:
+        __import__(f"clever_fast.pipelines.{name}")
+    except UserError as error:
+        assert "clever_fast[cuda12]" in str(error), error
+    else:
+        raise SystemExit(f"{name} imported")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
