@@ -1,0 +1,34 @@
+# Everything runs in .venv, which `make setup` builds from constraints.txt. DALI=cuda13 takes DALI's CUDA 13 build.
+PYTHON ?= python3
+VENV ?= .venv
+DALI ?= cuda12
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed-$(DALI)
+
+.PHONY: setup demo test test-full lint bench clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(DALI),dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/clever-fast demo --out demo
+
+test: setup lint
+	$(BIN)/python -m pytest -m "not gpu and not full" tests
+
+test-full: setup lint
+	$(BIN)/python -m pytest -m "not gpu" tests
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: setup
+	$(BIN)/python -m clever_fast.benchmarks.loader
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info
