@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageFilter, ImageOps
-from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
+from clever_fast.benchmarks import references
+from clever_fast.benchmarks.graph import run
 from clever_fast.benchmarks.measure import conditions
 from clever_fast.benchmarks.photographs import photograph, write_jpegs
+from clever_fast.benchmarks.references import JITTER
 from clever_fast.pipelines.augmentations import (
     ColorJitter,
     Elastic,
@@ -29,9 +30,9 @@ from clever_fast.pipelines.augmentations import (
     Rotation,
     Solarize,
 )
-from clever_fast.pipelines.augmentations.elastic import sampling_map, smooth_field
+from clever_fast.pipelines.augmentations.elastic import sampling_map
 from clever_fast.pipelines.augmentations.jitter import adjust, shift_hue
-from clever_fast.pipelines.dali import fn, pipeline_def, types
+from clever_fast.pipelines.dali import fn, pipeline_def
 from clever_fast.pipelines.decoding import decode, path_bytes
 from clever_fast.pipelines.policies import POLICIES, Policy
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
@@ -41,7 +42,6 @@ from clever_fast.pipelines.views import Canvas
 PAGE = Path(__file__).parent.parent / "docs" / "augmentations.md"
 BEGIN, END = "<!-- parity:begin -->\n", "<!-- parity:end -->\n"
 SIZE = 224
-JITTER = ("brightness", "contrast", "saturation", "hue")
 
 
 @dataclass(frozen=True)
@@ -55,31 +55,6 @@ class Difference:
 def difference(operation: str, reference: str, ours, theirs) -> Difference:
     gap = np.concatenate([np.abs(np.asarray(a, np.float64) - np.asarray(b)).ravel() for a, b in zip(ours, theirs)])
     return Difference(operation, reference, float(gap.mean()), float(np.percentile(gap, 99)))
-
-
-def run(
-    build: Callable, images: list[np.ndarray], parameters: dict[str, np.ndarray], *, device_id: int | None = None
-) -> list[np.ndarray]:
-    """What the nodes of build(images, parameters, canvas) make of uint8 HWC arrays, in a pipeline of their own.
-
-    parameters: one row per image. The canvas is of the first image's size, with the elastic field of seed 0.
-    """
-    device = "cpu" if device_id is None else "gpu"
-    names = list(parameters)
-
-    @pipeline_def(batch_size=len(images), num_threads=1, device_id=device_id, enable_conditionals=True)
-    def graph():
-        pixels = fn.external_source(source=lambda: images, batch=True, layout="HWC", device=device)
-        arrays = fn.external_source(
-            source=lambda: [np.ascontiguousarray(parameters[name]) for name in names], num_outputs=len(names)
-        )
-        field = types.Constant(smooth_field(0), device=device, layout="HWC")
-        return build(pixels, dict(zip(names, arrays)), Canvas(len(images[0]), device, elastic_field=field))
-
-    pipeline = graph()
-    pipeline.build()
-    (out,) = pipeline.run()
-    return [np.array(sample) for sample in (out if device == "cpu" else out.as_cpu())]
 
 
 def operations(count: int = 16, seed: int = 0) -> list[Difference]:
@@ -107,7 +82,7 @@ def operations(count: int = 16, seed: int = 0) -> list[Difference]:
     rows.append(
         difference(
             "elastic", "torchvision's elastic of the same displacement", run(elastic.apply, images, cut),
-            each(_torchvision_elastic, run(_elastic_map, images, cut)),
+            each(references.elastic, run(_elastic_map, images, cut)),
         )
     )  # fmt: skip
     rows += _color(pictures, images, generator)
@@ -157,26 +132,10 @@ def _crop(generator: np.random.Generator, count: int) -> Difference:
 
     theirs = []
     for picture, start, end in zip(pictures, region["crop_start"].astype(int), region["crop_end"].astype(int)):
-        theirs.append(np.asarray(_torchvision_crop(picture, start, end, SIZE)))
+        theirs.append(np.asarray(references.crop(picture, start, end, SIZE)))
     return difference(
         "crop and flip", "torchvision, bicubic", run(ours, list(map(np.asarray, pictures)), region), theirs
     )
-
-
-def _torchvision_crop(picture: Image.Image, start: np.ndarray, end: np.ndarray, size: int) -> Image.Image:
-    """The region from `start` to `end`, (y, x) in pixels; mirrored where x runs backwards."""
-    (top, left), (height, width) = np.minimum(start, end), np.abs(end - start)
-    box = [int(value) for value in (top, left, height, width)]
-    crop = tv.resized_crop(picture, *box, [size, size], InterpolationMode.BICUBIC)
-    return tv.horizontal_flip(crop) if start[1] > end[1] else crop
-
-
-def _torchvision_elastic(picture: Image.Image, pixels: np.ndarray) -> Image.Image:
-    """pixels: (S, S, 2), the (x, y) pixel that each one shows; torchvision takes half sizes."""
-    size = len(pixels)
-    y, x = np.mgrid[:size, :size]
-    displacement = (pixels - np.stack([x, y], axis=-1)) * 2 / size
-    return tv.elastic(picture, torch.from_numpy(displacement[None].astype(np.float32)))
 
 
 def _color(pictures: list[Image.Image], images: list[np.ndarray], generator: np.random.Generator) -> list[Difference]:
@@ -186,22 +145,22 @@ def _color(pictures: list[Image.Image], images: list[np.ndarray], generator: np.
     rows = []
     for name in JITTER:
         one = neutral | {name: drawn[name]}
-        theirs = [np.asarray(_adjust(picture, name, value)) for picture, value in zip(pictures, drawn[name])]
+        theirs = [np.asarray(references.adjust(picture, name, value)) for picture, value in zip(pictures, drawn[name])]
         rows += [
             difference(f"{name} (CPU graph)", "PIL", run(jitter.apply, images, one), theirs),
-            difference(f"{name} (GPU graph's arithmetic, run on a CPU)", "PIL", run(_gpu_jitter, images, one), theirs),
+            difference(f"{name} (GPU graph's arithmetic, run on a CPU)", "PIL", run(gpu_jitter, images, one), theirs),
         ]
     linear = run(_linear_hue, images, drawn)
     rows.append(difference("hue by DALI's own fn.hsv (not used)", "PIL", linear, theirs))
     theirs = [
-        np.asarray(_torchvision_jitter(picture, {name: drawn[name][i] for name in JITTER}, generator))
+        np.asarray(references.jitter(picture, {name: drawn[name][i] for name in JITTER}, generator))
         for i, picture in enumerate(pictures)
     ]
     rows += [
         difference("colour jitter (CPU graph)", "PIL, random order", run(jitter.apply, images, drawn), theirs),
         difference(
             "colour jitter (GPU graph's arithmetic, run on a CPU)", "PIL, random order",
-            run(_gpu_jitter, images, drawn), theirs,
+            run(gpu_jitter, images, drawn), theirs,
         ),
         difference("colour jitter, PIL's own", "PIL, another order", *_two_orders(pictures, drawn, generator)),
     ]  # fmt: skip
@@ -220,47 +179,16 @@ def _linear_hue(images, parameters, canvas):
     return fn.hsv(images, hue=parameters["hue"] * 360.0)
 
 
-def _gpu_jitter(images, parameters, canvas):
+def gpu_jitter(images, parameters, canvas):
     turned = shift_hue(images, parameters["hue"], canvas.device)
     return adjust(turned, *(parameters[name] for name in JITTER[:3]), canvas.device)
 
 
 def _two_orders(pictures, drawn, generator) -> list[list[np.ndarray]]:
     return [
-        [
-            np.asarray(_torchvision_jitter(p, {n: drawn[n][i] for n in JITTER}, generator))
-            for i, p in enumerate(pictures)
-        ]
+        [np.asarray(references.jitter(p, {n: drawn[n][i] for n in JITTER}, generator)) for i, p in enumerate(pictures)]
         for _ in range(2)
     ]
-
-
-def _adjust(picture: Image.Image, name: str, value: float) -> Image.Image:
-    return getattr(tv, f"adjust_{name}")(picture, float(value))
-
-
-def _torchvision_jitter(picture: Image.Image, drawn: dict[str, float], generator: np.random.Generator) -> Image.Image:
-    for name in generator.permutation(JITTER):
-        picture = _adjust(picture, name, drawn[name])
-    return picture
-
-
-def reference_crop(picture: Image.Image, size: int, drawn: dict, generator: np.random.Generator, pixels) -> np.ndarray:
-    """One crop as PIL and torchvision make it with the drawn parameters. pixels: the elastic map, None without."""
-    picture = _torchvision_crop(picture, drawn["crop_start"].astype(int), drawn["crop_end"].astype(int), size)
-    if "angle" in drawn:
-        picture = tv.rotate(picture, float(drawn["angle"]))
-    if pixels is not None:
-        picture = _torchvision_elastic(picture, pixels)
-    if drawn["jitter"]:
-        picture = _torchvision_jitter(picture, drawn, generator)
-    if drawn["grayscale"]:
-        picture = tv.to_grayscale(picture, 3)
-    if drawn["blur"]:
-        picture = picture.filter(ImageFilter.GaussianBlur(float(drawn["blur_sigma"])))
-    if drawn.get("solarize", False):
-        picture = ImageOps.solarize(picture)
-    return np.asarray(picture)
 
 
 def whole_views(policy: Policy, count: int = 16) -> Difference:
@@ -287,7 +215,7 @@ def whole_views(policy: Policy, count: int = 16) -> Difference:
             ours += list(np.asarray(crop.as_tensor()) * STD + MEAN)
             for i, picture in enumerate(pictures):
                 own = {name: array[i] for name, array in parameters.items()}
-                theirs.append(reference_crop(picture, size, own, generator, maps[i]))
+                theirs.append(references.whole_crop(picture, size, own, generator, maps[i]))
     return difference(f"all crops of {policy.name}", "PIL and torchvision, jitter in random order", ours, theirs)
 
 

@@ -5,7 +5,8 @@ import colorsys
 import numpy as np
 import pytest
 
-from clever_fast.benchmarks import parity
+from clever_fast.benchmarks import graph, parity
+from clever_fast.benchmarks.references import JITTER
 from clever_fast.errors import UserError
 from clever_fast.pipelines.augmentations import ColorJitter, Elastic, GaussianBlur, Grayscale, Rotation, Solarize
 from clever_fast.pipelines.augmentations.elastic import sampling_map
@@ -69,7 +70,7 @@ def test_hue_arithmetic_is_that_of_hsv():
     grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
     colors = np.concatenate([grid, generator.integers(0, 256, (184, 3))]).astype(np.uint8).reshape(20, 20, 3)
     shifts = np.array([-0.1, -0.03, 0.0, 0.05, 0.1], np.float32)
-    turned = parity.run(_shift, [colors] * len(shifts), {"hue": shifts})
+    turned = graph.run(_shift, [colors] * len(shifts), {"hue": shifts})
     for shift, image in zip(shifts, turned):
         for color, result in zip(colors.reshape(-1, 3), image.reshape(-1, 3)):
             hue, saturation, value = colorsys.rgb_to_hsv(*(color / 255))
@@ -80,8 +81,8 @@ def test_hue_arithmetic_is_that_of_hsv():
 def test_neutral_jitter_changes_nothing():
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     np.testing.assert_array_equal(jitter(image, 0, 1, 1, 1), image)
-    neutral = {name: np.full(1, name != "hue", np.float32) for name in parity.JITTER}
-    np.testing.assert_array_equal(parity.run(parity._gpu_jitter, [image], neutral)[0], image)
+    neutral = {name: np.full(1, name != "hue", np.float32) for name in JITTER}
+    np.testing.assert_array_equal(graph.run(parity.gpu_jitter, [image], neutral)[0], image)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_only_the_samples_that_drew_it_change(augmentation, coin):
     generator = np.random.default_rng(2)
     images = list(generator.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8))
     drawn = augmentation.sample(generator.random((8, augmentation.draws)), 32)
-    changed = [not np.array_equal(a, b) for a, b in zip(images, parity.run(augmentation.apply, images, drawn))]
+    changed = [not np.array_equal(a, b) for a, b in zip(images, graph.run(augmentation.apply, images, drawn))]
     np.testing.assert_array_equal(changed, drawn[coin])
     assert 0 < sum(changed) < 8
 
@@ -129,7 +130,7 @@ def _displacements(size: int, count: int, seed: int) -> np.ndarray:
         return sampling_map(parameters, Canvas(size, "cpu", elastic_field=field))
 
     cut = Elastic().sample(np.random.default_rng(seed).random((count, Elastic.draws)), size)
-    maps = parity.run(build, [np.zeros((1, 1, 3), np.uint8)] * count, cut)
+    maps = graph.run(build, [np.zeros((1, 1, 3), np.uint8)] * count, cut)
     y, x = np.mgrid[:size, :size]
     return np.stack(maps) - np.stack([x, y], axis=-1)
 

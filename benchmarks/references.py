@@ -1,0 +1,55 @@
+"""The operations of a view as PIL and torchvision do them, with given parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter, ImageOps
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tv
+
+JITTER = ("brightness", "contrast", "saturation", "hue")
+
+
+def crop(picture: Image.Image, start: np.ndarray, end: np.ndarray, size: int) -> Image.Image:
+    """The region from `start` to `end`, (y, x) in pixels; mirrored where x runs backwards."""
+    (top, left), (height, width) = np.minimum(start, end), np.abs(end - start)
+    box = [int(value) for value in (top, left, height, width)]
+    region = tv.resized_crop(picture, *box, [size, size], InterpolationMode.BICUBIC)
+    return tv.horizontal_flip(region) if start[1] > end[1] else region
+
+
+def elastic(picture: Image.Image, pixels: np.ndarray) -> Image.Image:
+    """pixels: (S, S, 2), the (x, y) pixel that each one shows; torchvision takes half sizes."""
+    size = len(pixels)
+    y, x = np.mgrid[:size, :size]
+    displacement = (pixels - np.stack([x, y], axis=-1)) * 2 / size
+    return tv.elastic(picture, torch.from_numpy(displacement[None].astype(np.float32)))
+
+
+def adjust(picture: Image.Image, name: str, value: float) -> Image.Image:
+    return getattr(tv, f"adjust_{name}")(picture, float(value))
+
+
+def jitter(picture: Image.Image, drawn: dict[str, float], generator: np.random.Generator) -> Image.Image:
+    for name in generator.permutation(JITTER):
+        picture = adjust(picture, name, drawn[name])
+    return picture
+
+
+def whole_crop(picture: Image.Image, size: int, drawn: dict, generator: np.random.Generator, pixels) -> np.ndarray:
+    """One crop as PIL and torchvision make it with the drawn parameters. pixels: the elastic map, None without."""
+    picture = crop(picture, drawn["crop_start"].astype(int), drawn["crop_end"].astype(int), size)
+    if "angle" in drawn:
+        picture = tv.rotate(picture, float(drawn["angle"]))
+    if pixels is not None:
+        picture = elastic(picture, pixels)
+    if drawn["jitter"]:
+        picture = jitter(picture, drawn, generator)
+    if drawn["grayscale"]:
+        picture = tv.to_grayscale(picture, 3)
+    if drawn["blur"]:
+        picture = picture.filter(ImageFilter.GaussianBlur(float(drawn["blur_sigma"])))
+    if drawn.get("solarize", False):
+        picture = ImageOps.solarize(picture)
+    return np.asarray(picture)
