@@ -81,11 +81,12 @@ def accelerator(execution: Execution) -> Accelerator:
             "execution.device is cuda and torch sees no GPU: check the driver with nvidia-smi, or use "
             "--execution.device cpu"
         )
+    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     device = torch.device(kind, distributed.local_rank()) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
-        if device.index >= torch.cuda.device_count():
+        if local_processes > torch.cuda.device_count():
             raise UserError(
-                f"process {device.index} of this machine finds {torch.cuda.device_count()} GPUs: "
+                f"{local_processes} processes on this machine share {torch.cuda.device_count()} GPUs: "
                 "start at most one process a GPU (torchrun --nproc_per_node)"
             )
         torch.cuda.set_device(device)
@@ -95,6 +96,5 @@ def accelerator(execution: Execution) -> Accelerator:
     precision = execution.precision
     if precision == "auto":
         precision = "bf16" if kind == "cuda" or _cpu_multiplies_bf16() else "fp32"
-    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     threads = execution.threads or max(1, len(os.sched_getaffinity(0)) // local_processes)
     return Accelerator(device, PRECISIONS[precision], execution.channels_last, threads)

@@ -10,7 +10,7 @@ from clever_fast.errors import UserError
 
 
 def adopt_slurm_variables() -> None:
-    """Under srun, set torchrun's variables (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) from SLURM's."""
+    """Under srun, set torchrun's variables (RANK, LOCAL_RANK, WORLD_SIZE, ...) from SLURM's."""
     env = os.environ
     if "RANK" in env or "SLURM_PROCID" not in env or int(env.get("SLURM_NTASKS", "1")) == 1:
         return
@@ -18,6 +18,8 @@ def adopt_slurm_variables() -> None:
         env["MASTER_ADDR"] = _first_slurm_host(env.get("SLURM_STEP_NODELIST", env.get("SLURM_JOB_NODELIST", "")))
     env.setdefault("MASTER_PORT", str(20000 + int(env.get("SLURM_JOB_ID", "0")) % 20000))
     env.update(RANK=env["SLURM_PROCID"], LOCAL_RANK=env["SLURM_LOCALID"], WORLD_SIZE=env["SLURM_NTASKS"])
+    if per_node := env.get("SLURM_NTASKS_PER_NODE"):
+        env["LOCAL_WORLD_SIZE"] = per_node
 
 
 def _first_slurm_host(node_list: str) -> str:

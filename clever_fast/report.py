@@ -18,8 +18,10 @@ h1 { font-size: 1.9rem; margin-bottom: .2rem } h2 { margin-top: 2.6rem; font-siz
 table { border-collapse: collapse } th, td { padding: .3rem 1rem .3rem 0; text-align: right } td:first-child,
 th:first-child { text-align: left } tr { border-bottom: 1px solid #e3e7ee } .best { font-weight: 650 }
 .bar { display: inline-block; height: .7rem; background: #2f6fdb; border-radius: 2px } .grey { background: #b9c3d3 }
-pre { background: #f4f6fa; padding: 1rem; border-radius: 6px; overflow-x: auto } .note { color: #6a7689; font-size: .92rem }
-.numbers { display: flex; gap: 2.5rem; flex-wrap: wrap; margin: 1.2rem 0 } .numbers b { display: block; font-size: 1.6rem }
+pre { background: #f4f6fa; padding: 1rem; border-radius: 6px; overflow-x: auto }
+.note { color: #6a7689; font-size: .92rem }
+.numbers { display: flex; gap: 2.5rem; flex-wrap: wrap; margin: 1.2rem 0 }
+.numbers b { display: block; font-size: 1.6rem }
 """
 
 
@@ -35,8 +37,8 @@ def write(out: Path, run: Path, recipe: Recipe, scores: dict[str, Any], *, secon
     best = {name: values[k] for name, values in accuracy.items()}
     gain = best["trained all"] - max(best["untrained all"], best["raw pixels"])
     verdict = (
-        f"it names the class of {best['trained all']:.0f} % of unseen images by their nearest neighbours, where the same "
-        f"network without training reaches {best['untrained all']:.0f} % and raw pixels {best['raw pixels']:.0f} %"
+        f"it names the class of {best['trained all']:.0f} % of unseen images by their nearest neighbours, where the "
+        f"same network without training reaches {best['untrained all']:.0f} % and raw pixels {best['raw pixels']:.0f} %"
         if gain > 0
         else f"it did not learn: {best['trained all']:.0f} % against {best['untrained all']:.0f} % without training"
     )
@@ -46,7 +48,8 @@ def write(out: Path, run: Path, recipe: Recipe, scores: dict[str, Any], *, secon
 <h1>What just happened</h1>
 <p class="lead">A small network looked at {images:,} images without their labels, and learned: {verdict}.</p>
 <div class="numbers">
-<span><b>{images / last["seconds"]:.0f} images/s</b>in training, {_percent(records, "data_wait")} of it waiting for data</span>
+<span><b>{images / last["seconds"]:.0f} images/s</b>in training,
+{_percent(records, "data_wait")} of it waiting for data</span>
 <span><b>{last["seconds"]:.0f} s</b>of training, {seconds:.0f} s in all</span>
 <span><b>{best["trained all"]:.1f} %</b>k-NN, k = 20; chance is {100 / scores["classes"]:.0f} %</span></div>
 <h2>What it is worth</h2>{_table(best)}
@@ -57,8 +60,8 @@ factors (the rest).</p>
 <p class="note">The run was stopped in the middle of an epoch and resumed; on a CPU its weights are bit for bit those of
 a run that never stopped.</p>
 <h2>What the network saw</h2>{_picture(out / "preview.png", "crops of each view")}
-<p class="note">The same images under the three policies; this run used {recipe.policy.name}. Each image gives two global crops and
-{recipe.local_crops} local ones. CAUG adds rotation to BAUG, and CAUG_PLUS elastic deformation on half of the crops.</p>
+<p class="note">The same images under the three policies; this run used {recipe.policy.name}. Each image gives two
+global crops and {recipe.local_crops} local ones. CAUG adds rotation to BAUG, and CAUG_PLUS elastic deformation on half of the crops.</p>
 <h2>Next</h2><pre>{html.escape(_next_commands())}</pre>
 <p class="note">{html.escape(platform.processor() or platform.machine())}, {torch.get_num_threads()} threads,
 torch {torch.__version__}, clever_fast {checkpoint.commit()}</p></html>"""

@@ -63,14 +63,21 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
                 progress = replace(progress, step=progress.step + 1)
 
                 epoch_ended = progress.step % progress.steps_per_epoch == 0
-                if progress.step % run.log_every == 0 or progress.step == end:
+                reports = progress.step % run.log_every == 0 or progress.step == end
+                saves = progress.step % run.save_every == 0 if run.save_every else epoch_ended
+                if reports:
                     _report(log, meter, clock, progress, recipe, trained, machine)
+                if reports or saves:
                     _stop_if_not_finite(guard, batches, progress, run, save)
                 if query and epoch_ended and progress.epoch % run.knn_every == 0:
                     log.evaluation(progress, _knn(trained.method, manifest, query, recipe, machine))
                     clock.restart()
-                if progress.step < end and (progress.step % run.save_every == 0 if run.save_every else epoch_ended):
-                    save(progress)
+                if saves and progress.step < end:
+                    try:
+                        save(progress)
+                    except OSError as error:
+                        log.say(f"{error}; training goes on, the checkpoint before stays")
+            _stop_if_not_finite(guard, batches, progress, run, save)
             save(progress)
         _finish(log, trained, batches, recipe, run, progress)
     finally:

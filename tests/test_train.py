@@ -125,6 +125,30 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_weights(small
     assert (images / "train" / batch["samples"]["path"][0]).exists()
 
 
+def test_a_checkpoint_between_two_reports_never_holds_steps_that_were_skipped(small, images, tmp_path):
+    recipe = small("dino", base_lr=1e30, min_lr=1.0, warmup_epochs=0, clip_grad=0.0)
+    with pytest.raises(NotFiniteError):
+        train(recipe, CPU, Run(data=images, run=tmp_path, log_every=1000, save_every=1, keep=20))
+    failed = checkpoint.load(tmp_path / checkpoint.NEWEST)["step"]
+    steps = [checkpoint.load(path)["step"] for path in tmp_path.glob("checkpoint-*.pth")]
+    assert max(steps, default=0) <= failed
+
+
+def test_a_disk_that_fails_during_the_run_costs_one_checkpoint(small, images, tmp_path, monkeypatch, capsys):
+    original, failed = os.replace, []
+
+    def full_once(source, target):
+        if not failed:
+            failed.append(target)
+            raise OSError(28, "No space left on device")
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", full_once)
+    train(small(), CPU, Run(data=images, run=tmp_path, log_every=1))
+    assert "No space left" in capsys.readouterr().out
+    assert checkpoint.load(tmp_path / checkpoint.NEWEST)["step"] == 9
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_saves_and_leaves(small, images, tmp_path, number, monkeypatch):
     original, calls = metrics.Log.train, []

@@ -9,14 +9,14 @@ from clever_fast.train import NotFiniteError, train
 
 
 def pretrain(words: list[str]) -> int:
-    """Returns the exit code: 0 also for a run that was told to stop and saved, 1 where a loss was not finite."""
+    """Returns the exit code: 0 also for a run that was told to stop, 1 for a loss not finite or a disk that failed."""
     try:
         train(*parse_pretrain(words))
     except UserError:
-        if not distributed.is_main():
-            return 2  # the main process says it
+        if distributed.local_rank() > 0:
+            return 2  # the first process of the machine says it
         raise
-    except NotFiniteError as error:
+    except (NotFiniteError, OSError) as error:
         if distributed.is_main():
             print(f"clever-fast: {error}", file=sys.stderr)
         return 1

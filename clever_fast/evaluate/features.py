@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
-from rich.progress import Progress as Bar
 from torch import Tensor
 
 from clever_fast import distributed
 from clever_fast.acceleration import Accelerator
+from clever_fast.bar import images_bar
 from clever_fast.data import EvaluationBatches
 from clever_fast.pipelines.reading import Manifest
 
@@ -25,13 +25,14 @@ def features(
     """
     indices, rows = [], []
     batches = EvaluationBatches(manifest, size, batch_size, machine)
-    with Bar(transient=True, disable=not distributed.is_main()) as bar:
-        task = bar.add_task("features", total=len(manifest) // distributed.world_size())
+    share = len(manifest) // distributed.world_size()
+    with images_bar("features", share, shown=distributed.is_main()) as advance:
         for index, images in batches:
             with machine.autocast():
                 rows.append(encode(images).float())
             indices.append(index)
-            bar.advance(task, len(index))
+            for _ in index:
+                advance()
     for path, reason in batches.broken.items():
         print(f"left out, unreadable since it was indexed: {path} ({reason})")
     index, feature = torch.cat(indices).to(machine.device), torch.cat(rows)
