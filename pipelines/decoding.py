@@ -14,15 +14,24 @@ def path_bytes(path: Path | str) -> np.ndarray:
     return np.frombuffer(str(path).encode(), np.uint8)
 
 
-def decode(paths, device: str, *, hw_decoder_load: float = 0.65):
+def decode(paths, device: str, *, hw_decoder_load: float = 0.65, preallocate: tuple[int, int] = (0, 0)):
     """Node of uint8 HWC RGB images, turned upright as their EXIF says, from a node of path bytes.
 
     device: "cpu", or "gpu" for nvJPEG. hw_decoder_load: share of a batch for the hardware decoder, if there is one.
+    preallocate: width and height in pixels that the GPU decoder reserves memory for; it grows on demand.
     """
     encoded = fn.io.file.read(paths)
     if device == "cpu":
         return fn.decoders.image(encoded, device="cpu", output_type=types.RGB)
-    return fn.decoders.image(encoded, device="mixed", output_type=types.RGB, hw_decoder_load=hw_decoder_load)
+    width, height = preallocate
+    return fn.decoders.image(
+        encoded,
+        device="mixed",
+        output_type=types.RGB,
+        hw_decoder_load=hw_decoder_load,
+        preallocate_width_hint=width,
+        preallocate_height_hint=height,
+    )
 
 
 def find_broken(files: dict[int, Path], device_id: int | None) -> dict[int, str]:

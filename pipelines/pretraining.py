@@ -39,6 +39,7 @@ def pretraining_pipeline(
     dtype: str = "float16",
     prefetch: int = 2,
     hw_decoder_load: float = 0.65,
+    preallocate: tuple[int, int] = (0, 0),
 ) -> Pipeline:
     """The graph, not yet built: one output per crop, (S, S, 3) normalised.
 
@@ -62,7 +63,7 @@ def pretraining_pipeline(
         field = None
         if any(isinstance(augmentation, Elastic) for view in views for augmentation in view.augmentations):
             field = types.Constant(smooth_field(seed), device=device, layout="HWC")
-        images = decode(paths, device, hw_decoder_load=hw_decoder_load)
+        images = decode(paths, device, hw_decoder_load=hw_decoder_load, preallocate=preallocate)
         outputs = []
         for view, names in zip(views, layout):
             parameters = {name: arrays.pop(0) for name in names}
@@ -83,6 +84,7 @@ class PretrainingLoader:
     the order of the views, on the CPU or the GPU, which stay valid for as long as they are kept.
 
     batch_size: over all processes. start_step: global step of the first batch, in epoch start_step // steps_per_epoch.
+    hw_decoder_load, preallocate: of the GPU's decoder, see decoding.decode.
     A file that breaks after the manifest was written is replaced by the next readable one, from that very step on and
     for the rest of the run; `replaced` holds its path and the reason.
     """
@@ -101,7 +103,8 @@ class PretrainingLoader:
         dtype: str = "float16",
         start_step: int = 0,
         prefetch: int = 2,
-        **decoding,
+        hw_decoder_load: float = 0.65,
+        preallocate: tuple[int, int] = (0, 0),
     ):
         self.sampler = Sampler(
             manifest.sizes, policy.views, seed=seed, batch_size=batch_size, rank=rank, world_size=world_size
@@ -119,7 +122,8 @@ class PretrainingLoader:
             "device_id": device_id,
             "dtype": dtype,
             "prefetch": prefetch,
-            **decoding,
+            "hw_decoder_load": hw_decoder_load,
+            "preallocate": preallocate,
         }
         self._pipeline: Pipeline | None = None
 
