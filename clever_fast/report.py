@@ -61,7 +61,8 @@ factors (the rest).</p>
 a run that never stopped.</p>
 <h2>What the network saw</h2>{_picture(out / "preview.png", "crops of each view")}
 <p class="note">The same images under the three policies; this run used {recipe.policy.name}. Each image gives two
-global crops and {recipe.local_crops} local ones. CAUG adds rotation to BAUG, and CAUG_PLUS elastic deformation on half of the crops.</p>
+global crops and {recipe.local_crops} local ones. CAUG adds rotation to BAUG, and CAUG_PLUS elastic deformation on half
+of the crops.</p>
 <h2>Next</h2><pre>{html.escape(_next_commands())}</pre>
 <p class="note">{html.escape(platform.processor() or platform.machine())}, {torch.get_num_threads()} threads,
 torch {torch.__version__}, clever_fast {checkpoint.commit()}</p></html>"""

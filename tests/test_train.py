@@ -15,6 +15,7 @@ import torch
 from clever_fast import checkpoint, metrics
 from clever_fast.recipe import Execution, Run
 from clever_fast.train import NotFiniteError, train
+from tests.images import readable, unreadable
 
 CPU = Execution(device="cpu", precision="fp32", threads=2)
 
@@ -176,6 +177,20 @@ def test_a_file_that_breaks_after_indexing_is_replaced_and_reported(small, image
     train(small(), CPU, Run(data=data, run=tmp_path / "run", log_every=1))
     assert "bars/3.jpg" in capsys.readouterr().out
     assert checkpoint.load(tmp_path / "run" / checkpoint.NEWEST)["step"] == 9
+
+
+def test_files_of_every_kind_are_trained_on_or_left_out(small, tmp_path, capsys):
+    folder = tmp_path / "data" / "everything"
+    folder.mkdir(parents=True)
+    files = readable() | unreadable()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    recipe = small(epochs=1, batch_size=len(readable()))  # every readable file is in the one batch
+    train(recipe, CPU, Run(data=tmp_path / "data", run=tmp_path / "run"))
+    shown = capsys.readouterr().out
+    assert f"{len(readable())} images, 1 classes, {len(unreadable())} unreadable" in shown
+    assert all(name in shown for name in unreadable())
+    assert checkpoint.load(tmp_path / "run" / checkpoint.NEWEST)["step"] == 1
 
 
 def test_knn_during_pretraining_does_not_change_the_run(small, images, tmp_path):
