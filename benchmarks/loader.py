@@ -9,6 +9,7 @@ float32 tensors of every crop. What a loader prepared before its round began doe
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -58,15 +59,19 @@ def main() -> None:
                 continue
             timed = max(2, round(options.images * share / options.batch))
             speeds = compare(POLICIES[policy], paths, (width, height), fast_elastic, cores, options, timed)
-            ratios = [dali / pil for dali, pil in zip(*speeds.values())]
-            row = {side: summary(values) for side, values in speeds.items()} | {"ratio": summary(ratios)}
-            print(
-                f"{name:40s} DALI {text(row['dali'], 1)}   PIL {text(row['pil'], 1)} images/s   "
-                f"ratio {text(row['ratio'], 2)}",
-                flush=True,
-            )
+            ratios = [dali[0] / pil[0] for dali, pil in zip(*speeds.values())]
+            row = {side: summary([speed for speed, _ in values]) for side, values in speeds.items()}
+            row["ratio"] = summary(ratios)
+            cpu = {side: statistics.median(cost for _, cost in values) for side, values in speeds.items()}
+            dali, pil, ratio = text(row["dali"], 1), text(row["pil"], 1), text(row["ratio"], 2)
+            print(f"{name}\n  images/s: DALI {dali}, PIL {pil}, ratio {ratio}")
+            work = f"DALI {cpu['dali']:.1f}, PIL {cpu['pil']:.1f}, ratio {cpu['pil'] / cpu['dali']:.2f}"
+            print(f"  CPU milliseconds per image: {work}", flush=True)
             flags = {"images": timed * options.batch, "batch": options.batch, "size": options.size, "kB": kilobytes}
-            append(options.results, {"benchmark": "loader", "row": name, **row, "flags": flags, **conditions()})
+            append(
+                options.results,
+                {"benchmark": "loader", "row": name, **row, "cpu_ms": cpu, "flags": flags, **conditions()},
+            )
 
 
 def compare(
@@ -77,8 +82,8 @@ def compare(
     cores: int,
     options: argparse.Namespace,
     timed: int,
-) -> dict[str, list[float]]:
-    """Images per second of each round, for both loaders in turn."""
+) -> dict[str, list[tuple[float, float]]]:
+    """Images per second and CPU milliseconds per image of each round, for both loaders in turn."""
     manifest = Manifest(
         paths[0].parent,
         [path.name for path in paths],
@@ -103,14 +108,14 @@ def compare(
         manifest, policy, seed=0, batch_size=options.batch, threads=cores, device_id=None, dtype="float32"
     )
     crops = dali_batches(dali)
-    speeds: dict[str, list[float]] = {"dali": [], "pil": []}
+    speeds: dict[str, list[tuple[float, float]]] = {"dali": [], "pil": []}
     for done in range(options.rounds):
         speeds["dali"].append(rate(crops, 4, timed, options.batch))
         settle()
         epoch = iter(pil)
         speeds["pil"].append(rate(epoch, 2 * cores, timed, options.batch))
         deque(epoch, maxlen=0)  # else the workers would go on during the other's round
-        progress = ", ".join(f"{side} {values[-1]:.1f}" for side, values in speeds.items())
+        progress = ", ".join(f"{side} {values[-1][0]:.1f}" for side, values in speeds.items())
         print(f"  round {done + 1} of {options.rounds}: {progress} images/s", flush=True)
     dali.close()
     return speeds
@@ -121,14 +126,24 @@ def dali_batches(loader: PretrainingLoader) -> Iterator[list[torch.Tensor]]:
         yield [torch.from_dlpack(crop.as_tensor()) for crop in crops]
 
 
-def rate(batches: Iterator, warm_up: int, timed: int, batch_size: int) -> float:
-    """Images per second of `timed` batches, after `warm_up` others that empty the queue."""
+def rate(batches: Iterator, warm_up: int, timed: int, batch_size: int) -> tuple[float, float]:
+    """Images per second and CPU milliseconds per image of `timed` batches; `warm_up` others empty the queue before."""
     for _ in range(warm_up):
         next(batches)
-    start = time.perf_counter()
+    start, used = time.perf_counter(), cpu_seconds()
     for _ in range(timed):
         next(batches)
-    return timed * batch_size / (time.perf_counter() - start)
+    images = timed * batch_size
+    return images / (time.perf_counter() - start), 1000 * (cpu_seconds() - used) / images
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and its workers, which other programs on the machine disturb less than the clock."""
+    ticks = 0
+    for worker in multiprocessing.active_children():
+        fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # user and system
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def settle() -> None:
