@@ -106,8 +106,11 @@ class Log:
             "seconds": round(self.seconds, 3),
             **{name: value if math.isfinite(value) else None for name, value in values.items()},
         }
-        with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:  # a full disk: a lost record is no reason to lose the run
+            self.say(f"cannot write {self.path}: {error.strerror}")
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(f"{kind}/{name}", value, progress.step)

@@ -74,7 +74,7 @@ torch {torch.__version__}, clever_fast {checkpoint.commit()}</p></html>"""
 def _next_commands() -> str:
     return """# 1. your own images, one folder a class (or train/ and val/ of such folders)
 clever-fast preview DIR
-# 2. the published recipe; torchrun --nproc_per_node 4 -m clever_fast.cli pretrain ... on four GPUs
+# 2. the published recipe; torchrun --nproc_per_node 4 -m -- clever_fast.cli pretrain ... on four GPUs
 clever-fast pretrain --recipe clever_vits16_in100 --data DIR --run runs/vits16
 # 3. what it is worth
 clever-fast evaluate knn --run runs/vits16 --data DIR"""

@@ -9,14 +9,20 @@ from clever_fast.models.backbone import Backbone
 
 
 def resnet(
-    block: type[nn.Module], layers: tuple[int, ...], drop_path: float = 0.0, *, small_stem: int | None = None
+    block: type[nn.Module],
+    layers: tuple[int, ...],
+    drop_path: float = 0.0,
+    *,
+    width: int = 64,
+    small_stem: int | None = None,
 ) -> nn.Module:
-    """timm's ResNet without a classifier; `small_stem` swaps the 7x7 stem and max-pool for images of 32 to 64 px.
+    """timm's ResNet without a classifier, initialised as torchvision's; `small_stem` swaps the 7x7 stem and max-pool for images of 32 to 64 px.
 
     It is the stride of the one 3x3 convolution that takes their place: 1 as usual for CIFAR, 2 for a quarter of the
     work.
     """
-    model = ResNet(block, layers, num_classes=0, drop_path_rate=drop_path, zero_init_last=False)  # as torchvision
+    channels = tuple(width * 2**stage for stage in range(4))
+    model = ResNet(block, layers, num_classes=0, drop_path_rate=drop_path, channels=channels, zero_init_last=False)
     if small_stem:
         model.conv1 = nn.Conv2d(3, 64, 3, stride=small_stem, padding=1, bias=False)
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -26,7 +32,7 @@ def resnet(
 
 
 RESNETS = (
-    Backbone("resnet10_small", partial(resnet, BasicBlock, (1, 1, 1, 1), small_stem=2)),
+    Backbone("resnet10_small", partial(resnet, BasicBlock, (1, 1, 1, 1), width=32, small_stem=2)),
     Backbone("resnet18", partial(resnet, BasicBlock, (2, 2, 2, 2))),
     Backbone("resnet18_small", partial(resnet, BasicBlock, (2, 2, 2, 2), small_stem=1)),
     Backbone("resnet50", partial(resnet, Bottleneck, (3, 4, 6, 3))),
