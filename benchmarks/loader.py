@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from clever_fast.benchmarks.measure import append, conditions
+from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
 from clever_fast.benchmarks.photographs import write_jpegs
 from clever_fast.benchmarks.torchvision_views import Crops, one_thread, torchvision_views
 from clever_fast.pipelines.policies import POLICIES, Policy
@@ -54,6 +54,7 @@ def main() -> None:
         paths = write_jpegs(Path(folder), 64, (width, height))
         kilobytes = sum(path.stat().st_size for path in paths) / len(paths) / 1000
         print(f"{cores} cores, {len(paths)} JPEGs of {width}x{height}, {kilobytes:.0f} kB on average")
+        records: list[dict] = []
         for name, policy, fast_elastic, share in ROWS:
             if policy not in options.policies:
                 continue
@@ -68,10 +69,29 @@ def main() -> None:
             work = f"DALI {cpu['dali']:.1f}, PIL {cpu['pil']:.1f}, ratio {cpu['pil'] / cpu['dali']:.2f}"
             print(f"  CPU milliseconds per image: {work}", flush=True)
             flags = {"images": timed * options.batch, "batch": options.batch, "size": options.size, "kB": kilobytes}
-            append(
-                options.results,
-                {"benchmark": "loader", "row": name, **row, "cpu_ms": cpu, "flags": flags, **conditions()},
-            )
+            records.append({"benchmark": "loader", "row": name, **row, "cpu_ms": cpu, "flags": flags, **conditions()})
+            append(options.results, records[-1])
+    if len(records) == len(ROWS) and options.results == RESULTS:
+        write_section(DOCS / "augmentations.md", "loader", table(records))
+
+
+def table(records: list[dict]) -> str:
+    """The rows of one run in Markdown; both CAUG_PLUS rows stand together."""
+    last = records[-1]
+    lines = [
+        "| policy | DALI images/s | PIL workers images/s | ratio (lowest to highest of the rounds) | CPU ms an image |",
+        "|---|---|---|---|---|",
+    ]
+    for r in records:
+        ratio = f"**{r['ratio']['median']:.2f}** ({r['ratio']['low']:.2f} to {r['ratio']['high']:.2f})"
+        cpu = f"{r['cpu_ms']['dali']:.1f} / {r['cpu_ms']['pil']:.1f}"
+        lines.append(f"| {r['row']} | {r['dali']['median']:.0f} | {r['pil']['median']:.0f} | {ratio} | {cpu} |")
+    versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
+    return "\n".join(lines) + (
+        f"\n\nMedians of {last['ratio']['rounds']} alternating rounds on {last['cores']} cores of an {last['cpu']}, "
+        f"{last['date']}, commit {last['commit']}; JPEGs of {last['flags']['size']} px and {last['flags']['kB']:.0f} kB; "
+        f"{versions}.\nNot measured on a GPU.\n"
+    )
 
 
 def compare(

@@ -10,6 +10,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+DOCS = Path(__file__).parent.parent / "docs"
 PACKAGES = (
     "torch",
     "torchvision",
@@ -38,6 +39,13 @@ def append(path: Path, record: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(record) + "\n")
+
+
+def write_section(page: Path, name: str, text: str) -> None:
+    """Puts `text` between the lines `<!-- name:begin -->` and `<!-- name:end -->` of a page."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->\n"
+    before, rest = page.read_text().split(begin)
+    page.write_text(before + begin + text + end + rest.split(end)[1])
 
 
 def _cpu() -> str:

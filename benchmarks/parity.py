@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from clever_fast.benchmarks import references
 from clever_fast.benchmarks.graph import run
-from clever_fast.benchmarks.measure import conditions
+from clever_fast.benchmarks.measure import DOCS, conditions, write_section
 from clever_fast.benchmarks.photographs import photograph, write_jpegs
 from clever_fast.benchmarks.references import JITTER
 from clever_fast.pipelines.augmentations import (
@@ -39,8 +39,6 @@ from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
 from clever_fast.pipelines.reading import Manifest
 from clever_fast.pipelines.views import Canvas
 
-PAGE = Path(__file__).parent.parent / "docs" / "augmentations.md"
-BEGIN, END = "<!-- parity:begin -->\n", "<!-- parity:end -->\n"
 SIZE = 224
 
 
@@ -228,11 +226,8 @@ def table(rows: list[Difference]) -> str:
 
 
 def main() -> None:
-    text = PAGE.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
     made = table(operations() + [whole_views(policy) for policy in POLICIES.values()])
-    PAGE.write_text(before + BEGIN + made + END + after)
+    write_section(DOCS / "augmentations.md", "parity", made)
     print(made)
 
 

@@ -16,10 +16,15 @@ def resnet(
     width: int = 64,
     small_stem: int | None = None,
 ) -> nn.Module:
-    """timm's ResNet without a classifier, initialised as torchvision's; `small_stem` swaps the 7x7 stem and max-pool for images of 32 to 64 px.
+    """timm's ResNet without a classifier, initialised as torchvision's.
 
-    It is the stride of the one 3x3 convolution that takes their place: 1 as usual for CIFAR, 2 for a quarter of the
-    work.
+    Args:
+        block: of which the stages are made.
+        layers: blocks of each of the four stages.
+        drop_path: stochastic depth rate.
+        width: channels of the first stage; each next one has twice as many.
+        small_stem: for images of 32 to 64 px, the stride of the one 3x3 convolution that takes the place of the
+            7x7 stem and the max-pool: 1 as usual for CIFAR, 2 for a quarter of the work.
     """
     channels = tuple(width * 2**stage for stage in range(4))
     model = ResNet(block, layers, num_classes=0, drop_path_rate=drop_path, channels=channels, zero_init_last=False)
