@@ -35,7 +35,7 @@ ROWS = (
     ("baug", "baug", True, 1.0),
     ("caug", "caug", True, 1.0),
     ("caug_plus, fast elastic on both sides", "caug_plus", True, 1.0),
-    ("caug_plus, torchvision's own elastic", "caug_plus", False, 0.25),
+    ("caug_plus, torchvision's own elastic", "caug_plus", False, 0.5),
 )
 
 
@@ -89,7 +89,7 @@ def table(records: list[dict]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
     return "\n".join(lines) + (
         f"\n\nMedians of {last['ratio']['rounds']} alternating rounds on {last['cores']} cores of an {last['cpu']}, "
-        f"{last['date']}, commit {last['commit']}; JPEGs of {last['flags']['size']} px and {last['flags']['kB']:.0f} kB; "
+        f"{last['date']}, commit {last['commit']}; JPEGs of {last['flags']['size']} px, {last['flags']['kB']:.0f} kB; "
         f"{versions}.\nNot measured on a GPU.\n"
     )
 

@@ -15,17 +15,22 @@ class Policy:
     name: str
     views: tuple[View, ...]
 
-    def with_crops(self, *, global_size: int, local_size: int, local_crops: int) -> Policy:
-        """The same augmentations at other sizes (pixels) and with another number of local crops, which may be 0."""
+    def with_crops(self, *, global_size: int, local_size: int, local_crops: int, max_blur: float = 2.0) -> Policy:
+        """The same augmentations at other sizes (pixels), with another number of local crops, which may be 0.
+
+        max_blur: the largest sigma of the gaussian blur, in pixels of the crop; small crops bear less of it.
+        """
+
+        def view(old: View, size: int, count: int) -> View:
+            blurred = [
+                replace(a, sigma=(min(a.sigma[0], max_blur), max_blur)) if isinstance(a, GaussianBlur) else a
+                for a in old.augmentations
+            ]
+            return replace(old, size=size, count=count, augmentations=tuple(blurred))
+
         first, second, local = self.views
-        return replace(
-            self,
-            views=(
-                replace(first, size=global_size),
-                replace(second, size=global_size),
-                replace(local, size=local_size, count=local_crops),
-            ),
-        )
+        views = (view(first, global_size, 1), view(second, global_size, 1), view(local, local_size, local_crops))
+        return replace(self, views=views)
 
 
 def _policy(name: str, geometry: tuple[Augmentation, ...]) -> Policy:
