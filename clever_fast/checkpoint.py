@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from clever_fast import __version__
 from clever_fast.errors import UserError
 from clever_fast.methods import Method
+from clever_fast.pipelines.views import MEAN, STD
 from clever_fast.recipe import Recipe
 
 FORMAT = 1
@@ -161,10 +161,22 @@ def state_bytes(trained: Trained) -> int:
     return weights + 2 * sum(4 * p.numel() for p in trained.method.parameters() if p.requires_grad)
 
 
-def export_encoder(folder: Path, encoder: nn.Module, about: dict[str, Any]) -> Path:
-    """`encoder.safetensors` (the backbone's own state-dict names) with `encoder.json` beside it."""
+def export_encoder(folder: Path, method: Method, recipe: Recipe, step: int) -> Path:
+    """`encoder.safetensors` (the backbone's own state-dict names) with `encoder.json` beside it.
+
+    The JSON holds the recipe, the step, the parts of the features as [first channel, last + 1], and how images are
+    normalised.
+    """
     path = folder / "encoder.safetensors"
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    about = {
+        "recipe": recipe.as_dict(),
+        "step": step,
+        "features": method.encoder.embed_dim,
+        "parts": {name: part.indices(method.encoder.embed_dim)[:2] for name, part in method.parts().items()},
+        "mean": MEAN,
+        "std": STD,
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in method.encoder.state_dict().items()}
     save_file(tensors, path.with_suffix(".tmp"), metadata={"format": "pt"})
     os.replace(path.with_suffix(".tmp"), path)
     path.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")

@@ -19,6 +19,8 @@ from clever_fast.pipelines.reading import Manifest, open_manifest
 from clever_fast.recipe import Execution, Recipe, Run
 from clever_fast.stopping import stop_signals
 
+DURING_TRAINING = (20,)  # the k of k-NN during pretraining
+
 
 class NotFiniteError(RuntimeError):
     """A loss or gradient was not finite; the last good weights are saved."""
@@ -37,6 +39,8 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
     distributed.adopt_slurm_variables()
     manifest = open_manifest(run.data, classes=run.classes, threads=execution.threads, progress=True)
     query = open_manifest(run.data, split="val", classes=run.classes, progress=True) if run.knn_every else None
+    if query:
+        knn.check(manifest, query, DURING_TRAINING)
     machine = accelerator(execution)
     trained = build(recipe, machine)
     data = identity(manifest)
@@ -98,7 +102,7 @@ def train_step(
     """One update. Returns scalars by name that stay on the device; nothing here waits for the device."""
     method, optimizer, scaler = trained.method, trained.optimizer, trained.scaler
     # Drop path is a function of (seed, step, rank), so a resumed run needs no saved generator state.
-    torch.manual_seed(((recipe.seed << 32) + progress.step << 12) + distributed.rank() & 2**63 - 1)
+    torch.manual_seed((recipe.seed << 44 | progress.step << 12 | distributed.rank()) % 2**63)
     schedule(optimizer, recipe, progress)
     optimizer.zero_grad(set_to_none=True)
     guard.remember()
@@ -137,8 +141,8 @@ def _resume(trained: Trained, recipe: Recipe, run: Run, data: dict) -> int:
 
 
 def _knn(method: Method, bank: Manifest, query: Manifest, recipe: Recipe, machine: Accelerator) -> dict[str, float]:
-    parts = knn.score(method.encoder, method.parts(), bank, query, recipe.global_size, machine, neighbours=(20,))
-    return {f"knn@20 {name}": accuracy[20] for name, accuracy in parts.items()}
+    parts = knn.score(method.encoder, method.parts(), bank, query, recipe.global_size, machine, DURING_TRAINING)
+    return {f"knn@{k} {name}": value for name, accuracy in parts.items() for k, value in accuracy.items()}
 
 
 def _report(
@@ -188,10 +192,5 @@ def _finish(
     if progress.step < progress.steps:
         log.say(f"stopped at step {progress.step} of {progress.steps}; the same command goes on from there")
         return
-    about = {
-        "recipe": recipe.as_dict(),
-        "step": progress.step,
-        "parts": {name: [part.start or 0, part.stop] for name, part in trained.method.parts().items()},
-    }
-    path = checkpoint.export_encoder(run.run, trained.method.encoder, about)
+    path = checkpoint.export_encoder(run.run, trained.method, recipe, progress.step)
     log.say(f"done: {path}, {run.run / checkpoint.NEWEST}, {run.run / curves.NAME}")

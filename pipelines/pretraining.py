@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from clever_fast.errors import UserError
+from clever_fast.pipelines import views
 from clever_fast.pipelines.augmentations import Elastic, RandomResizedCrop
 from clever_fast.pipelines.augmentations.elastic import smooth_field
 from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, types
@@ -17,8 +18,7 @@ from clever_fast.pipelines.policies import Policy
 from clever_fast.pipelines.reading import Manifest
 from clever_fast.pipelines.views import Canvas
 
-MEAN = [255 * value for value in (0.485, 0.456, 0.406)]  # ImageNet's
-STD = [255 * value for value in (0.229, 0.224, 0.225)]
+MEAN, STD = ([255 * value for value in values] for values in (views.MEAN, views.STD))  # of uint8 RGB
 
 
 def normalize(images, dtype: str):

@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from nvidia.dali.data_node import DataNode
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0, 1]
+
 
 @dataclass(frozen=True)
 class Canvas:

@@ -1,6 +1,7 @@
 """Checkpoints: whole or not there, refused where they do not belong, and without a way to run code."""
 
 import copy
+import json
 import os
 import pickle
 import shutil
@@ -147,9 +148,11 @@ def test_the_estimate_of_a_checkpoints_size_holds(trained, small, tmp_path):
 def test_exported_encoder_loads_into_timm(trained, small, tmp_path):
     from safetensors.torch import load_file
 
-    path = checkpoint.export_encoder(tmp_path, trained.method.encoder, {"recipe": small().as_dict()})
+    path = checkpoint.export_encoder(tmp_path, trained.method, small(), 7)
     model = small().backbone.build(0.0)
     model.load_state_dict(load_file(path), strict=True)
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(model.eval()(x), trained.method.encoder.eval()(x))
-    assert (tmp_path / "encoder.json").exists()
+    about = json.loads((tmp_path / "encoder.json").read_text())
+    assert about["parts"] == {"all": [0, 256], "IR": [0, 204], "EF": [204, 256]}
+    assert Recipe.from_dict(about["recipe"]) == small()

@@ -160,6 +160,13 @@ def test_dali_not_installed_names_the_extra(images, tmp_path):
     assert "Traceback" not in ended.stderr
 
 
+def test_classes_of_train_and_val_must_be_the_same(capsys, images, tmp_path):
+    shutil.copytree(images, tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "val" / "discs")
+    message = pretrain(capsys, tmp_path / "data", tmp_path / "run", "--knn_every", "1")
+    assert "different classes, discs" in message
+
+
 def test_evaluation_of_what_is_no_run(capsys, images, tmp_path):
     assert "checkpoint.pth" in error_line(capsys, ["evaluate", "knn", "--run", tmp_path, "--data", images])
 

@@ -38,14 +38,10 @@ def knn_accuracy(
         neighbours: the values of k; those above B are left out.
         chunk: queries at once; memory is chunk * B similarities.
 
-    Raises:
-        UserError: every k is above B, or one is below 1.
-
     Source: DINO (Caron et al. 2021), appendix; Wu et al. 2018.
     """
     ks = [k for k in neighbours if k <= len(bank)]
-    if not ks or min(ks) < 1:
-        raise UserError(f"k-NN among {len(bank)} labelled images cannot take k = {list(neighbours)}; give k from 1 on")
+    assert ks, f"no k of {neighbours} is within a bank of {len(bank)}"
     classes = int(max(bank_labels.max(), query_labels.max())) + 1
     bank = F.normalize(bank, dim=1)
     correct = torch.zeros(len(ks), dtype=torch.int64, device=bank.device)
@@ -56,6 +52,18 @@ def knn_accuracy(
             votes = weight.new_zeros(len(q), classes).scatter_add_(1, label[:, :k], weight[:, :k])
             correct[i] += (votes.argmax(1) == truth).sum()
     return {k: 100 * hits / len(query) for k, hits in zip(ks, correct.tolist(), strict=True)}
+
+
+def check(bank: Manifest, query: Manifest, neighbours: Sequence[int] = NEIGHBOURS) -> None:
+    """Raise UserError where k-NN between two data sets would mean nothing: other classes, or too few images."""
+    if bank.classes != query.classes:
+        differing = sorted(set(bank.classes) ^ set(query.classes))[:5]
+        raise UserError(
+            f"{bank.root} and {query.root} hold different classes, {', '.join(differing)} in only one of them; "
+            "rename the folders, or name the common ones in a file for --classes"
+        )
+    if not 1 <= min(neighbours) <= len(bank):
+        raise UserError(f"k-NN among {len(bank)} labelled images cannot take k = {list(neighbours)}; give k from 1 on")
 
 
 def score(
@@ -96,6 +104,7 @@ def compare(
     neighbours: Sequence[int] = NEIGHBOURS,
 ) -> dict[str, dict[int, float]]:
     """A trained method's parts, those of the same method before training, and raw pixels."""
+    check(bank, query, neighbours)
     torch.manual_seed(recipe.seed)
     untrained = recipe.method.build(recipe.backbone, recipe.drop_path)
     rows = {}

@@ -2,13 +2,15 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
 
 from clever_fast.cli import main
 from clever_fast.errors import UserError
-from clever_fast.evaluate.knn import knn_accuracy
+from clever_fast.evaluate.knn import check, knn_accuracy
+from clever_fast.pipelines.reading import open_manifest
 
 
 def looped(bank, bank_labels, query, query_labels, k):
@@ -45,8 +47,19 @@ def test_separable_features_are_perfect_and_constant_ones_are_chance():
 def test_k_above_the_bank_is_left_out_or_refused():
     features, labels = torch.randn(15, 3), torch.zeros(15, dtype=torch.int64)
     assert list(knn_accuracy(features, labels, features, labels)) == [10]
-    with pytest.raises(UserError, match=r"15 labelled images cannot take k = \[20\]"):
-        knn_accuracy(features, labels, features, labels, neighbours=(20,))
+
+
+def test_data_sets_that_do_not_fit_are_refused(images, tmp_path):
+    bank, query = open_manifest(images), open_manifest(images, split="val")
+    check(bank, query, (20,))
+    with pytest.raises(UserError, match=r"24 labelled images cannot take k = \[30, 100\]"):
+        check(bank, query, (30, 100))
+    with pytest.raises(UserError, match=r"cannot take k = \[0, 5\]"):
+        check(bank, query, (0, 5))
+    shutil.copytree(images / "val", tmp_path / "val")
+    (tmp_path / "val" / "discs").rename(tmp_path / "val" / "discus")
+    with pytest.raises(UserError, match="different classes, discs, discus"):
+        check(bank, open_manifest(tmp_path / "val"), (20,))
 
 
 def test_command_writes_trained_untrained_and_pixels(small, images, tmp_path, capsys):
