@@ -33,12 +33,14 @@ def write(out: Path, run: Path, recipe: Recipe, scores: dict[str, Any], *, secon
     """
     records = [r for r in metrics.read(run / metrics.LOG) if r["kind"] == "train"]
     accuracy, last = scores["accuracy"], records[-1]
-    k = "20" if "20" in next(iter(accuracy.values()), {}) else 20
-    best = {name: values[k] for name, values in accuracy.items()}
+    best = {name: values["20"] for name, values in accuracy.items()}
     gain = best["trained all"] - max(best["untrained all"], best["raw pixels"])
+    share = best["trained all"] / 100
+    noise = 200 * (share * (1 - share) / scores["queries"]) ** 0.5  # two standard deviations of the accuracy
     verdict = (
         f"it names the class of {best['trained all']:.0f} % of unseen images by their nearest neighbours, where the "
         f"same network without training reaches {best['untrained all']:.0f} % and raw pixels {best['raw pixels']:.0f} %"
+        + ("" if gain > noise else f"; with {scores['queries']} images that is hardly more than chance")
         if gain > 0
         else f"it did not learn: {best['trained all']:.0f} % against {best['untrained all']:.0f} % without training"
     )
@@ -46,7 +48,7 @@ def write(out: Path, run: Path, recipe: Recipe, scores: dict[str, Any], *, secon
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>clever_fast: {recipe.method.name}</title>
 <meta name="viewport" content="width=device-width"><style>{STYLE}</style>
 <h1>What just happened</h1>
-<p class="lead">A small network looked at {images:,} images without their labels, and learned: {verdict}.</p>
+<p class="lead">A small network looked at {images:,} images without their labels: {verdict}.</p>
 <div class="numbers">
 <span><b>{images / last["seconds"]:.0f} images/s</b>in training,
 {_percent(records, "data_wait")} of it waiting for data</span>

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from clever_fast import report
+from clever_fast import metrics, report
 from clever_fast.commands.evaluate import knn
 from clever_fast.commands.synthesize import synthesize
 from clever_fast.errors import UserError
@@ -32,7 +32,7 @@ def demo(out: Path = Path("demo"), *, epochs: int | None = None, seed: int = 0) 
     if epochs:
         recipe = replace(recipe, epochs=epochs)
     data, run = out / "images", out / "run"
-    if run.exists() and not (run / "checkpoint.pth").exists() and any(run.iterdir()):
+    if run.exists() and any(run.iterdir()) and not (run / metrics.LOG).exists():
         raise UserError(f"{run} holds something else than an earlier demo; name another folder")
     shutil.rmtree(run, ignore_errors=True)
 
