@@ -64,8 +64,11 @@ def test_drop_path_acts_in_training_alone(name):
 def test_last_layer_is_weight_normalised_linear():
     torch.manual_seed(0)
     layer = WeightNormLinear(6, 5)
-    reference = torch.nn.utils.weight_norm(torch.nn.Linear(6, 5, bias=False))
-    reference.weight_v.data, reference.weight_g.data = layer.weight_v.data * 3, layer.weight_g.data
+    reference = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(6, 5, bias=False))
+    with torch.no_grad():
+        layer.weight_g.uniform_(0.5, 2)
+        reference.parametrizations.weight.original0.copy_(layer.weight_g)
+        reference.parametrizations.weight.original1.copy_(layer.weight_v * 3)  # its length does not count
     x = torch.randn(4, 6)
     torch.testing.assert_close(layer(x), reference(x))
     assert set(layer.state_dict()) == {"weight_g", "weight_v"}
