@@ -45,6 +45,7 @@ def write(out: Path, run: Path, recipe: Recipe, scores: dict[str, Any], *, secon
         else f"it did not learn: {best['trained all']:.0f} % against {best['untrained all']:.0f} % without training"
     )
     images = recipe.batch_size * last["step"]
+    local = f" and {recipe.local_crops} local ones" if recipe.local_crops else ""
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>clever_fast: {recipe.method.name}</title>
 <meta name="viewport" content="width=device-width"><style>{STYLE}</style>
 <h1>What just happened</h1>
@@ -63,8 +64,7 @@ factors (the rest).</p>
 a run that never stopped.</p>
 <h2>What the network saw</h2>{_picture(out / "preview.png", "crops of each view")}
 <p class="note">The same images under the three policies; this run used {recipe.policy.name}. Each image gives two
-global crops and {recipe.local_crops} local ones. CAUG adds rotation to BAUG, and CAUG_PLUS elastic deformation on half
-of the crops.</p>
+global crops{local}. CAUG adds rotation to BAUG, and CAUG_PLUS elastic deformation on half of the crops.</p>
 <h2>Next</h2><pre>{html.escape(_next_commands())}</pre>
 <p class="note">{html.escape(platform.processor() or platform.machine())}, {torch.get_num_threads()} threads,
 torch {torch.__version__}, clever_fast {checkpoint.commit()}</p></html>"""

@@ -17,7 +17,7 @@ from clever_fast.recipe import Execution, Run
 from clever_fast.recipes import RECIPES
 from clever_fast.train import train
 
-IMAGES = {"label": "texture", "per_class": 200, "val_per_class": 50, "size": 64}
+IMAGES = {"label": "material", "per_class": 200, "val_per_class": 100, "size": 64}
 
 
 def demo(out: Path = Path("demo"), *, epochs: int | None = None, seed: int = 0) -> None:

@@ -20,7 +20,7 @@ VERSION = 1  # of the generator: the same options and version give the same byte
 def synthesize(
     out: Path,
     *,
-    label: Literal["texture", "shape"] = "texture",
+    label: Literal["material", "texture", "shape"] = "texture",
     per_class: int = 200,
     val_per_class: int = 50,
     size: int = 64,
@@ -35,7 +35,8 @@ def synthesize(
 
     Args:
         out: Folder to write; it must be new, empty, or hold this very set.
-        label: What the class is: the texture of the object, which is learned soon, or its shape, which takes longer.
+        label: What the class is: a material seen close up, which is learned in minutes; the texture of an object in a
+            scene, which takes longer; or the shape of the object.
         per_class: Training images per class.
         val_per_class: Validation images per class.
         size: Shorter side in pixels.

@@ -6,9 +6,13 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from clever_fast.synthetic.shapes import SHAPES, mask
-from clever_fast.synthetic.textures import TEXTURES, colours, fractal, surface
+from clever_fast.synthetic.textures import TEXTURES, colours, fractal, greys, surface
 
-LABELS = {"texture": tuple(TEXTURES), "shape": tuple(SHAPES)}  # kind of label -> its classes, sorted
+LABELS = {
+    "material": tuple(TEXTURES),
+    "texture": tuple(TEXTURES),
+    "shape": tuple(SHAPES),
+}  # kind of label -> its classes, sorted
 
 
 def photograph(seed: int, split: str, label: str, index: int, *, kind: str, size: int, aspect: float = 1.0) -> bytes:
@@ -16,7 +20,8 @@ def photograph(seed: int, split: str, label: str, index: int, *, kind: str, size
 
     Args:
         seed, split, label, index: which image.
-        kind: "texture" or "shape", what the label is about.
+        kind: what the label is about: "material", a texture close up under even light; "texture", that of an
+            object in a scene; "shape", that of the object.
         size: shorter side in pixels.
         aspect: longer side over shorter side; a quarter of the images is upright.
     """
@@ -24,7 +29,10 @@ def photograph(seed: int, split: str, label: str, index: int, *, kind: str, size
     longer = round(size * aspect)
     shape = (longer, size) if rng.random() < 0.25 else (size, longer)
     texture, outline = (rng.choice(list(names)) for names in (TEXTURES, SHAPES))
-    if kind == "texture":
+    if kind == "material":
+        lit = surface(rng, shape, label, greys) * rng.uniform(0.9, 1.1)
+        pixels = (lit.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    elif kind == "texture":
         pixels = scene(rng, shape, label, outline, radius=rng.uniform(0.6, 1.0), angle=rng.uniform(0, 2 * np.pi))
     else:  # upright within 30 degrees: a turned square would be another shape to most people
         pixels = scene(rng, shape, texture, label, radius=rng.uniform(0.25, 0.42), angle=rng.uniform(-0.5, 0.5))
@@ -45,7 +53,7 @@ def scene(rng: np.random.Generator, shape: tuple[int, int], texture: str, outlin
     shadow = _blurred(mask(shape, outline, centre + offset, radius * short, angle, squeeze), 0.03 * short)[..., None]
     down, right = np.gradient(_blurred(covered[..., 0], 0.06 * short))
     relief = 4 * (down * offset[1] + right * offset[0]) / max(1, np.hypot(*offset))
-    lit = surface(rng, shape, texture) * np.clip(1 + relief, 0.5, 1.5)[..., None].astype(np.float32)
+    lit = surface(rng, shape, texture, colours) * np.clip(1 + relief, 0.5, 1.5)[..., None].astype(np.float32)
     image = image * (1 - rng.uniform(0.2, 0.6) * shadow) * (1 - covered) + lit * covered
     y, x = np.meshgrid(*(np.linspace(-0.5, 0.5, n, dtype=np.float32) for n in shape), indexing="ij")
     slope = rng.normal(0, 0.25, 2)

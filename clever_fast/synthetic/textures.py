@@ -4,6 +4,7 @@ A texture maps (u, v, pixels, rng) to a field in [0, 1]: u and v are (H, W) floa
 already scaled, turned and warped; `pixels` is the width of a cell in pixels, which sets how soft an edge must be.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -97,8 +98,11 @@ TEXTURES = {
 }
 
 
-def surface(rng: np.random.Generator, shape: tuple[int, int], name: str) -> np.ndarray:
-    """A (H, W, 3) float32 surface in [0, 1] of the named texture, in two random colours of random contrast."""
+Palette = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]
+
+
+def surface(rng: np.random.Generator, shape: tuple[int, int], name: str, palette: Palette) -> np.ndarray:
+    """A (H, W, 3) float32 surface in [0, 1] of the named texture, in two colours that `palette` draws."""
     short = min(shape)
     y, x = (np.indices(shape, np.float32) - (np.array(shape).reshape(2, 1, 1) - 1) / 2).astype(np.float32) / short
     angle, count = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(np.log(4), np.log(8)))  # cells along the shorter side
@@ -108,10 +112,17 @@ def surface(rng: np.random.Generator, shape: tuple[int, int], name: str) -> np.n
     if name == "rings":  # the only one with a centre, which must be in sight
         u, v = u - u.mean(), v - v.mean()
     field = TEXTURES[name](u.astype(np.float32), v.astype(np.float32), short / count, rng)
-    first, second = colours(rng)
+    first, second = palette(rng)
     field = field[..., None].astype(np.float32)
     grain = rng.uniform(0.03, 0.1) * fractal(rng, shape, 1.5)[..., None]
     return first + (second - first) * field + grain
+
+
+def greys(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Two nearly grey RGB colours of much the same contrast around the middle, either of them the lighter one."""
+    contrast, middle = rng.uniform(0.35, 0.6) * rng.choice([-1, 1]), rng.normal(0.5, 0.04)
+    pair = np.array([[middle - contrast / 2], [middle + contrast / 2]]) + rng.normal(0, 0.03, (2, 3))
+    return tuple(pair.clip(0, 1).astype(np.float32))
 
 
 def colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
