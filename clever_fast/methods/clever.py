@@ -1,6 +1,5 @@
 """CLeVER: contrastive learning via equivariant representation."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -76,9 +75,6 @@ class CleverMethod(Method):
 
     def parts(self) -> dict[str, slice]:
         return {"all": slice(None), "IR": slice(0, self.ir_width), "EF": slice(self.ir_width, None)}
-
-    def networks(self) -> Iterable[nn.Module]:
-        return self.student, self.teacher
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         config = self.config

@@ -1,6 +1,5 @@
 """DINO: self-distillation with no labels (Caron et al. 2021)."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,9 +70,6 @@ class DinoMethod(Method):
     @property
     def encoder(self) -> nn.Module:
         return self.teacher.backbone
-
-    def networks(self) -> Iterable[nn.Module]:
-        return self.student, self.teacher
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         config = self.config

@@ -1,6 +1,5 @@
 """What a method is to the trainer: a module whose forward returns losses, and two hooks."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,10 +42,6 @@ class Method(nn.Module):
     def parts(self) -> dict[str, slice]:
         """The named parts of a feature vector that are evaluated separately; "all" is always there."""
         return {"all": slice(None)}
-
-    def networks(self) -> Iterable[nn.Module]:
-        """The modules worth compiling."""
-        raise NotImplementedError
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Scalars by name. "loss" is differentiated; all are logged."""
