@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from clever_fast import distributed
 from clever_fast.errors import UserError
+from clever_fast.ops.selection import Kernels
 from clever_fast.recipe import Execution
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -23,6 +24,7 @@ class Accelerator:
     device: torch.device
     precision: torch.dtype
     channels_last: bool
+    kernels: Kernels
     threads: int
 
     @property
@@ -97,4 +99,4 @@ def accelerator(execution: Execution) -> Accelerator:
     if precision == "auto":
         precision = "bf16" if kind == "cuda" or _cpu_multiplies_bf16() else "fp32"
     threads = execution.threads or max(1, len(os.sched_getaffinity(0)) // local_processes)
-    return Accelerator(device, PRECISIONS[precision], execution.channels_last, threads)
+    return Accelerator(device, PRECISIONS[precision], execution.channels_last, execution.kernels, threads)

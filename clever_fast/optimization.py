@@ -46,11 +46,6 @@ def gradient_norms(model: nn.Module) -> tuple[list[Tensor], Tensor]:
     return gradients, torch.stack(torch._foreach_norm(gradients, dtype=torch.float32))
 
 
-def clip_each(gradients: list[Tensor], norms: Tensor, largest: float) -> None:
-    """Scale each gradient by min(1, largest / (its own norm + 1e-6)), as the released code; no host sync."""
-    torch._foreach_mul_(gradients, list((largest / (norms + 1e-6)).clamp_max(1.0)))
-
-
 def step_unless(skip: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
     """Update the weights, or leave them and the optimizer's state alone where `skip` is 1; the host does not look.
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from clever_fast.errors import UserError
 from clever_fast.methods import METHODS, Clever, Dino
 from clever_fast.models import BACKBONES, Backbone
+from clever_fast.ops.selection import Kernels
 from clever_fast.pipelines.policies import POLICIES, Policy
 
 
@@ -22,6 +23,7 @@ class Recipe:
         global_size: pixels of the two global crops.
         local_size: pixels of the local crops.
         local_crops: how many local crops the student sees.
+        global_scale: smallest area of a global crop, as a share of the image's; below 1.
         max_blur: largest sigma of the blur, in pixels of a crop; crops of 32 px bear less than the published 2.
         epochs: passes over the data.
         batch_size: images of one step over all processes together.
@@ -42,6 +44,7 @@ class Recipe:
     global_size: int = 224
     local_size: int = 96
     local_crops: int = 8
+    global_scale: float = 0.4
     max_blur: float = 2.0
     epochs: int = 100
     batch_size: int = 512
@@ -55,12 +58,14 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("global_size", "local_size", "max_blur", "epochs", "batch_size", "base_lr"):
+        for name in ("global_size", "local_size", "global_scale", "max_blur", "epochs", "batch_size", "base_lr"):
             if getattr(self, name) <= 0:
                 raise UserError(f"recipe.{name} is {getattr(self, name)}; it must be above 0")
         for name in ("local_crops", "warmup_epochs", "min_lr", "weight_decay", "weight_decay_end", "clip_grad", "seed"):
             if getattr(self, name) < 0:
                 raise UserError(f"recipe.{name} is {getattr(self, name)}; it must not be below 0")
+        if self.global_scale >= 1:
+            raise UserError(f"recipe.global_scale is {self.global_scale}; it must be below 1")
         if not 0 <= self.drop_path < 1:
             raise UserError(f"recipe.drop_path is {self.drop_path}; it must be at least 0 and below 1")
 
@@ -76,6 +81,7 @@ class Recipe:
             global_size=self.global_size,
             local_size=self.local_size,
             local_crops=self.local_crops,
+            global_scale=self.global_scale,
             max_blur=self.max_blur,
         )
 
@@ -118,12 +124,14 @@ class Execution:
         precision: of the networks: bf16 or fp16 autocast, or fp32; auto is bf16 on a GPU or a CPU with AMX, else fp32.
             Losses are always float32.
         channels_last: memory format of convolutions.
+        kernels: of the losses, the clip and the teacher's average on a GPU: fused, or the reference to compare with.
         threads: of the data pipeline; 0 for the cores of this machine divided by its processes.
     """
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     channels_last: bool = True
+    kernels: Kernels = "fused"
     threads: int = 0
 
 

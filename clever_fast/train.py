@@ -14,7 +14,8 @@ from clever_fast.data import PretrainingBatches, identity
 from clever_fast.evaluate import knn
 from clever_fast.methods import Batch, Method, Progress
 from clever_fast.metrics import Clock, Log, Meter, peak_memory_mib
-from clever_fast.optimization import FailureGuard, clip_each, gradient_norms, make_optimizer, schedule, step_unless
+from clever_fast.ops import clip_each_, selection
+from clever_fast.optimization import FailureGuard, gradient_norms, make_optimizer, schedule, step_unless
 from clever_fast.pipelines.reading import Manifest, open_manifest
 from clever_fast.recipe import Execution, Recipe, Run
 from clever_fast.stopping import stop_signals
@@ -60,7 +61,7 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
     meter, clock, stream = Meter(), Clock(), iter(batches)
     end = min(progress.steps, run.stop_after or progress.steps)
     try:
-        with stop_signals() as stop:
+        with stop_signals() as stop, selection.use(machine.kernels):
             while progress.step < end and not stop.seen_by_all():
                 batch = clock.waiting(next, stream)
                 meter.add(train_step(model, trained, guard, batch, progress, recipe, machine))
@@ -113,7 +114,7 @@ def train_step(
     gradients, norms = gradient_norms(method)
     skip = guard.check(norms, progress.step)
     if recipe.clip_grad:
-        clip_each(gradients, norms, recipe.clip_grad)
+        clip_each_(gradients, norms, recipe.clip_grad)
     method.before_step(progress)
     step_unless(skip, optimizer, scaler)
     method.after_step(progress, 1 - skip)

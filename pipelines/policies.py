@@ -15,21 +15,34 @@ class Policy:
     name: str
     views: tuple[View, ...]
 
-    def with_crops(self, *, global_size: int, local_size: int, local_crops: int, max_blur: float = 2.0) -> Policy:
+    def with_crops(
+        self,
+        *,
+        global_size: int,
+        local_size: int,
+        local_crops: int,
+        global_scale: float = 0.4,
+        max_blur: float = 2.0,
+    ) -> Policy:
         """The same augmentations at other sizes (pixels), with another number of local crops, which may be 0.
 
+        global_scale: the smallest area of a global crop, as a share of the image's; the largest is 1.
         max_blur: the largest sigma of the gaussian blur, in pixels of the crop; small crops bear less of it.
         """
 
-        def view(old: View, size: int, count: int) -> View:
+        def view(old: View, size: int, count: int, scale: tuple[float, float]) -> View:
             blurred = [
                 replace(a, sigma=(min(a.sigma[0], max_blur), max_blur)) if isinstance(a, GaussianBlur) else a
                 for a in old.augmentations
             ]
-            return replace(old, size=size, count=count, augmentations=tuple(blurred))
+            return replace(old, size=size, count=count, scale=scale, augmentations=tuple(blurred))
 
         first, second, local = self.views
-        views = (view(first, global_size, 1), view(second, global_size, 1), view(local, local_size, local_crops))
+        views = (
+            view(first, global_size, 1, (global_scale, 1.0)),
+            view(second, global_size, 1, (global_scale, 1.0)),
+            view(local, local_size, local_crops, local.scale),
+        )
         return replace(self, views=views)
 
 

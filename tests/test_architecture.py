@@ -72,8 +72,9 @@ def test_the_loop_fits_on_two_screens():
 
 
 def test_files_are_small():
-    long = {path.name: n for path in FILES if (n := len(path.read_text().splitlines())) > 250}
-    assert not long
+    for path in FILES:
+        limit = 400 if module_of(path) in ("ops", "models") else 250
+        assert len(path.read_text().splitlines()) <= limit, path
 
 
 PROBE = """

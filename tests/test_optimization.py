@@ -8,7 +8,8 @@ from torch import nn
 
 from clever_fast.acceleration import accelerator
 from clever_fast.methods import Batch, Progress
-from clever_fast.optimization import FailureGuard, clip_each, gradient_norms, make_optimizer, schedule
+from clever_fast.ops import clip_each_
+from clever_fast.optimization import FailureGuard, gradient_norms, make_optimizer, schedule
 from clever_fast.recipe import Execution
 from clever_fast.train import build, train_step
 
@@ -51,7 +52,7 @@ def test_each_gradient_is_clipped_by_its_own_norm():
         p.grad = torch.randn_like(p) * 10 ** (i - 1)
         before.append(p.grad.clone())
     gradients, norms = gradient_norms(model)
-    clip_each(gradients, norms, 3.0)
+    clip_each_(gradients, norms, 3.0)
     clipped = 0
     for p, old in zip(model.parameters(), before, strict=True):  # the released code, tensor by tensor
         coefficient = 3.0 / (old.norm(2) + 1e-6)

@@ -79,11 +79,14 @@ class CleverMethod(Method):
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         config = self.config
         (s_ir, s_ef), (t_ir, t_ef) = student_and_teacher_logits(self.student, self.teacher, batch)
-        temperatures = {"student_temp": config.student_temp, "teacher_temp": config.teacher_temp_at(progress.epoch)}
-        invariance = ops.distillation_loss(s_ir, t_ir, self.center, bounded=True, **temperatures)
-        orthogonality = ops.orthogonality_loss(
-            s_ef, t_ef, self.center2, bounded=True, similarity=config.orthogonality, **temperatures
-        )
+        shared = {
+            "student_temp": config.student_temp,
+            "teacher_temp": config.teacher_temp_at(progress.epoch),
+            "bounded": True,
+            "inplace_backward": True,  # nothing reads the student's logits after its loss
+        }
+        invariance = ops.distillation_loss(s_ir, t_ir, self.center, **shared)
+        orthogonality = ops.orthogonality_loss(s_ef, t_ef, self.center2, similarity=config.orthogonality, **shared)
         preg = ops.norm_gap(list(self.student.head.parameters()), list(self.student.head2.parameters()))
         update_center(self.center, t_ir, config.center_momentum)
         update_center(self.center2, t_ef, config.center_momentum)

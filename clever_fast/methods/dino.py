@@ -81,6 +81,7 @@ class DinoMethod(Method):
             student_temp=config.student_temp,
             teacher_temp=config.teacher_temp_at(progress.epoch),
             bounded=True,
+            inplace_backward=True,
         )
         update_center(self.center, t, config.center_momentum)
         return {"loss": loss, "center_norm": self.center.norm()}

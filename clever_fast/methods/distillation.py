@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from clever_fast import distributed, schedules
+from clever_fast import distributed, ops, schedules
 from clever_fast.methods.method import Batch, Progress
 
 
@@ -55,7 +55,7 @@ def student_and_teacher_logits(
 @torch.no_grad()
 def update_center(center: Tensor, teacher: Tensor, momentum: float) -> None:
     """center <- momentum center + (1 - momentum) mean of the teacher's logits (G, N, K), of all ranks."""
-    center.lerp_(distributed.mean(teacher.float().mean((0, 1))), 1 - momentum)
+    center.lerp_(distributed.mean(teacher.mean((0, 1), dtype=torch.float32)), 1 - momentum)
 
 
 @torch.no_grad()
@@ -64,10 +64,7 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float, appl
 
     Buffers (BatchNorm's statistics) are the teacher's own.
     """
-    weight = (1 - momentum) * applied
-    t, s = list(teacher.parameters()), list(student.parameters())
-    torch._foreach_mul_(t, 1 - weight)
-    torch._foreach_add_(t, torch._foreach_mul(s, weight))
+    ops.lerp_each_(list(teacher.parameters()), list(student.parameters()), (1 - momentum) * applied)
 
 
 def freeze_last_layers(student: HeadedBackbone) -> None:

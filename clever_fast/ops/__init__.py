@@ -1,4 +1,5 @@
-"""Tensor -> Tensor. Each op is a folder: the public docstring in `__init__.py`, the equation in `reference.py`.
+"""Tensor -> Tensor. Each op is a folder: the public docstring in `__init__.py`, the equation in `reference.py`, the
+fused form in `fused.py`; `crop_pairs` is the fused form of both losses. `selection.py` says which form runs.
 
 Letters used throughout: V student crops, G teacher crops, N images, K prototypes.
 """
@@ -6,5 +7,6 @@ Letters used throughout: V student crops, G teacher crops, N images, K prototype
 from clever_fast.ops.distillation_loss import distillation_loss
 from clever_fast.ops.norm_gap import norm_gap
 from clever_fast.ops.orthogonality_loss import orthogonality_loss
+from clever_fast.ops.tensor_lists import clip_each_, lerp_each_
 
-__all__ = ["distillation_loss", "norm_gap", "orthogonality_loss"]
+__all__ = ["clip_each_", "distillation_loss", "lerp_each_", "norm_gap", "orthogonality_loss"]

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from clever_fast.ops import selection
 from clever_fast.ops.distillation_loss import reference
 
 
@@ -13,6 +14,7 @@ def distillation_loss(
     student_temp: float,
     teacher_temp: float,
     bounded: bool = False,
+    inplace_backward: bool = False,
 ) -> Tensor:
     """Mean cross-entropy between the teacher's and the student's assignment of different crops of an image.
 
@@ -26,16 +28,30 @@ def distillation_loss(
         center: (K,) float32 running mean of the teacher's logits.
         student_temp: temperature of the student's softmax.
         teacher_temp: temperature of the teacher's softmax.
-        bounded: promises |logits| <= 1 (both factors of the last layer are normalised). Changes no value; a fused
-            form may then use a fixed maximum.
+        bounded: promises |logits| <= 1 (both factors of the last layer are normalised) and |center| <= 1. Changes no
+            value; the fused form then needs no running maximum.
+        inplace_backward: lets the fused form write the gradient into the student's memory, whose values are lost.
 
     Returns:
         A float32 scalar. Only `student` receives a gradient.
 
     Raises:
-        ValueError: the shapes do not fit, or there is no pair of different crops.
+        ValueError: the shapes do not fit, there is no pair of different crops, or on a GPU another dtype.
 
     Source: CLeVER, equation L_CL; DINO (Caron et al. 2021), equation 3.
     """
+    if selection.fused(student):
+        from clever_fast.ops.crop_pairs import crop_pairs_loss
+
+        return crop_pairs_loss(
+            student,
+            teacher,
+            center,
+            form="cross_entropy",
+            student_temp=student_temp,
+            teacher_temp=teacher_temp,
+            bounded=bounded,
+            inplace_backward=inplace_backward,
+        )
     reference.check_pairs(student, teacher, center)
     return reference.distillation_loss(student, teacher, center, student_temp=student_temp, teacher_temp=teacher_temp)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from clever_fast.ops import selection
 from clever_fast.ops.norm_gap import reference
 
 
@@ -19,4 +20,8 @@ def norm_gap(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
 
     Source: CLeVER, equation L_PReg; parameters, squared and not rooted, as in the released code.
     """
+    if selection.fused((*left, *right)[0]):
+        from clever_fast.ops.norm_gap import fused
+
+        return fused.norm_gap([*left], [*right])[0]
     return reference.norm_gap(left, right)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from clever_fast.ops import selection
 from clever_fast.ops.distillation_loss.reference import check_pairs
 from clever_fast.ops.orthogonality_loss import reference
 
@@ -18,6 +19,7 @@ def orthogonality_loss(
     student_temp: float,
     teacher_temp: float,
     bounded: bool = False,
+    inplace_backward: bool = False,
     similarity: Similarity = "cosine",
 ) -> Tensor:
     """Mean similarity between the teacher's and the student's assignment of different crops, to be driven to zero.
@@ -34,7 +36,8 @@ def orthogonality_loss(
         center: (K,) float32 running mean of the teacher's logits.
         student_temp: temperature of the student's softmax.
         teacher_temp: temperature of the teacher's softmax.
-        bounded: promises |logits| <= 1; see `distillation_loss`.
+        bounded: promises |logits| <= 1 and |center| <= 1; see `distillation_loss`.
+        inplace_backward: lets the fused form write the gradient into the student's memory, whose values are lost.
         similarity: "cosine" as in the released code; "dot" as printed in the paper, which is below 1e-4 at K = 65536
             and gives next to no gradient.
 
@@ -42,10 +45,23 @@ def orthogonality_loss(
         A float32 scalar in [0, 1]. Only `student` receives a gradient.
 
     Raises:
-        ValueError: the shapes do not fit, or there is no pair of different crops.
+        ValueError: the shapes do not fit, there is no pair of different crops, or on a GPU another dtype.
 
     Source: CLeVER, equation L_Orth; the cosine from the released code.
     """
+    if selection.fused(student):
+        from clever_fast.ops.crop_pairs import crop_pairs_loss
+
+        return crop_pairs_loss(
+            student,
+            teacher,
+            center,
+            form=similarity,
+            student_temp=student_temp,
+            teacher_temp=teacher_temp,
+            bounded=bounded,
+            inplace_backward=inplace_backward,
+        )
     check_pairs(student, teacher, center)
     return reference.orthogonality_loss(
         student, teacher, center, student_temp=student_temp, teacher_temp=teacher_temp, similarity=similarity

@@ -1,0 +1,53 @@
+"""PReg in a few launches for any number of tensors: torch's multi-tensor kernels, one pass forward and one backward."""
+
+import torch
+from torch import Tensor
+
+DEVICES = ("cuda", "cpu")
+
+
+@torch.library.custom_op("clever_fast::norm_gap", mutates_args=(), device_types=DEVICES)
+def norm_gap(left: list[Tensor], right: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """|gap| and the gap's sign, which the gradient needs."""
+    norms = torch.stack(torch._foreach_norm([*left, *right], dtype=torch.float32)).square()
+    gap = norms[: len(left)].sum() - norms[len(left) :].sum()
+    return gap.abs(), gap.sign()
+
+
+@torch.library.custom_op("clever_fast::norm_gap_backward", mutates_args=(), device_types=DEVICES)
+def backward(grad: Tensor, sign: Tensor, left: list[Tensor], right: list[Tensor]) -> list[Tensor]:
+    twice = 2 * grad * sign
+    return [*(torch._foreach_mul(left, twice) if left else ()), *(torch._foreach_mul(right, -twice) if right else ())]
+
+
+@norm_gap.register_fake
+def _(left, right):
+    first = (left or right)[0]
+    return first.new_empty((), dtype=torch.float32), first.new_empty((), dtype=torch.float32)
+
+
+@backward.register_fake
+def _(grad, sign, left, right):
+    return [torch.empty_like(t) for t in (*left, *right)]
+
+
+def _setup(ctx, inputs, output) -> None:
+    left, right = inputs
+    ctx.left = len(left)
+    ctx.trained = [t.requires_grad for t in (*left, *right)]
+    ctx.save_for_backward(output[1], *left, *right)
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx, grad, _):
+    sign, *tensors = ctx.saved_tensors
+    sides = tensors[: ctx.left], tensors[ctx.left :]
+    trained = ctx.trained[: ctx.left], ctx.trained[ctx.left :]
+    if grad is None:
+        return tuple([None] * len(side) for side in sides)
+    chosen = [[t for t, wanted in zip(*pair, strict=True) if wanted] for pair in zip(sides, trained, strict=True)]
+    gradients = iter(backward(grad, sign, *chosen))
+    return tuple([next(gradients) if wanted else None for wanted in side] for side in trained)
+
+
+norm_gap.register_autograd(_differentiate, setup_context=_setup)
