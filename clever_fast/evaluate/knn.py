@@ -1,7 +1,9 @@
 """Weighted k-NN classification on frozen features, the protocol of DINO."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -52,6 +54,28 @@ def knn_accuracy(
             votes = weight.new_zeros(len(q), classes).scatter_add_(1, label[:, :k], weight[:, :k])
             correct[i] += (votes.argmax(1) == truth).sum()
     return {k: 100 * hits / len(query) for k, hits in zip(ks, correct.tolist(), strict=True)}
+
+
+def few_labels(bank: Manifest, per_class: int) -> Manifest:
+    """The first `per_class` images of every class, in the manifest's order, or all of a class that has fewer.
+
+    Raises:
+        UserError: per_class is below 1.
+    """
+    if per_class < 1:
+        raise UserError(f"{per_class} labelled images a class cannot vote; give at least 1")
+    place = np.zeros(len(bank), dtype=np.int64)  # of each image within its class
+    for label in range(len(bank.classes)):
+        of_class = bank.labels == label
+        place[of_class] = np.arange(of_class.sum())
+    chosen = np.flatnonzero(place < per_class)
+    return replace(
+        bank,
+        paths=[bank.paths[i] for i in chosen],
+        sizes=bank.sizes[chosen],
+        labels=bank.labels[chosen],
+        fingerprint=f"{bank.fingerprint}, {per_class} a class",
+    )
 
 
 def check(bank: Manifest, query: Manifest, neighbours: Sequence[int] = NEIGHBOURS) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from clever_fast.cli import main
 from clever_fast.errors import UserError
-from clever_fast.evaluate.knn import check, knn_accuracy
+from clever_fast.evaluate.knn import check, few_labels, knn_accuracy
 from clever_fast.pipelines.reading import open_manifest
 
 
@@ -47,6 +47,18 @@ def test_separable_features_are_perfect_and_constant_ones_are_chance():
 def test_k_above_the_bank_is_left_out_or_refused():
     features, labels = torch.randn(15, 3), torch.zeros(15, dtype=torch.int64)
     assert list(knn_accuracy(features, labels, features, labels)) == [10]
+
+
+def test_few_labels_are_the_first_of_each_class(images):
+    bank = open_manifest(images)
+    few = few_labels(bank, 3)
+    assert [few.classes[label] for label in few.labels] == [path.split("/")[0] for path in few.paths]
+    for name in bank.classes:
+        all_of_class = [path for path in bank.paths if path.startswith(f"{name}/")]
+        assert [path for path in few.paths if path.startswith(f"{name}/")] == all_of_class[:3]
+    assert few_labels(bank, 1000).paths == bank.paths
+    with pytest.raises(UserError, match="0 labelled images"):
+        few_labels(bank, 0)
 
 
 def test_data_sets_that_do_not_fit_are_refused(images, tmp_path):
