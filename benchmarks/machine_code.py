@@ -2,8 +2,9 @@
 
     python -m clever_fast.benchmarks.machine_code
 
-Compiles ahead of time with Triton's own ptxas and reads the machine code: registers, spills, wide loads, and instructions
-per logit in the hot loop, which decide whether a kernel can be bound by memory. Must not run under TRITON_INTERPRET.
+Compiles ahead of time with Triton's own ptxas and reads the machine code: registers, spills, wide loads, and the
+instructions per logit in the hot loop, which decide whether a kernel can be bound by memory. TRITON_INTERPRET must not
+be set.
 """
 
 from __future__ import annotations
