@@ -189,6 +189,15 @@ def test_splits_and_blocks_change_only_the_rounding(kernel, change, monkeypatch)
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-8)
 
 
+def test_the_center_may_be_updated_before_the_backward():
+    student, teacher, center = logits(4, 2, 2, 50)
+    _, expected = fused("cosine", student, teacher, center)
+    leaf = student.requires_grad_()
+    loss = crop_pairs_loss(leaf, teacher, center, form="cosine", bounded=False, inplace_backward=False, **T)
+    center.add_(1.0)
+    torch.testing.assert_close(torch.autograd.grad(loss, leaf)[0], expected)
+
+
 def test_the_same_bits_every_time():
     inputs = logits(10, 2, 4, 2000, torch.bfloat16)
     first, second = (fused("cosine", *inputs) for _ in range(2))

@@ -26,7 +26,7 @@ class Config:
 
 
 CONFIGS: dict[str, dict[int, Config]] = {  # by kernel and compute capability; unlisted ones take the next lower
-    "forward": {80: Config(1024, 4, 8), 90: Config(1024, 4, 8), 100: Config(1024, 4, 8)},
+    "forward": {80: Config(1024, 4, 4), 90: Config(1024, 4, 8), 100: Config(1024, 4, 8)},
     "backward": {80: Config(1024, 4), 90: Config(1024, 4), 100: Config(1024, 4)},
 }
 

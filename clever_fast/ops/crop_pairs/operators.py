@@ -34,7 +34,7 @@ def crop_pairs_loss(
         if x.dtype not in DTYPES:
             raise ValueError(f"{name} is {x.dtype}; the fused losses take float32, float16 and bfloat16 logits")
     temperatures = student_temp, teacher_temp
-    center = center.float().contiguous()
+    center = center.to(torch.float32, copy=True).contiguous()  # the methods update theirs before the backward
     loss, _, _ = forward(student, teacher, center, *temperatures, launch.FORMS[form], bounded, inplace_backward)
     return loss
 

@@ -1,0 +1,241 @@
+"""The fused ops against plain torch: milliseconds, bytes, bandwidth, memory and error.
+
+    python -m clever_fast.benchmarks.ops
+
+On a GPU everything is measured, as replays of a CUDA graph on several sets of inputs, in one run with the copy
+bandwidth that it is compared with. Without one, bytes and instructions are counted and the times of two GPUs are
+predicted from them. Runs the ops' tests first and refuses to go on if they fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from clever_fast import ops
+from clever_fast.benchmarks import machine_code
+from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
+from clever_fast.benchmarks.traffic import TEMPERATURES, G, V
+from clever_fast.ops.crop_pairs import crop_pairs_loss
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results" / "ops.jsonl"
+FORMS = ("cross_entropy", "cosine")
+# bandwidth in B/s (A100: datasheet; H200: a large copy), multiprocessors, clock in Hz, compute capability
+GPUS = {"A100": (2.0e12, 108, 1.41e9, 80), "H200": (4.3e12, 132, 1.755e9, 90)}
+LANES = 128  # results of one instruction that a multiprocessor issues in a clock, over its four schedulers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, nargs="+", default=[64, 128, 256, 512])
+    parser.add_argument("--prototypes", type=int, nargs="+", default=[16384, 65536])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines that records are added to")
+    options = parser.parse_args()
+    refuse_if_red()
+    run = measure if torch.cuda.is_available() else predict
+    for record in run(options.images, options.prototypes):
+        append(options.results, {"benchmark": "ops", **record, **conditions()})
+    if options.results == RESULTS:
+        records = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+        write_section(DOCS / "losses.md", "ops", table(records))
+        print(f"{options.results} and docs/losses.md are written")
+
+
+def refuse_if_red() -> None:
+    tests = ROOT / "tests" / "ops"
+    if not tests.exists():
+        raise SystemExit(f"the ops' tests are not in {tests}: run this from a checkout; untested numbers mean nothing")
+    print("testing the ops first")
+    words = ["-m", "pytest", "-q", "--no-header", str(tests), "-m", "not full"]
+    if subprocess.run([sys.executable, *words], cwd=ROOT).returncode:
+        raise SystemExit("the ops' tests fail; numbers of broken ops mean nothing")
+
+
+def counted(N: int, K: int) -> dict:
+    """`traffic` in a process of its own, which interprets the kernels."""
+    words = ["-m", "clever_fast.benchmarks.traffic", "--images", str(N), "--prototypes", str(K)]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def predict(images: list[int], prototypes: list[int]) -> Iterator[dict]:
+    """Per loss at the released size: bytes and launches counted, and the least time that the device takes for them."""
+    N, K = 128, 65536
+    print(f"counting bytes at N = {N}, K = {K:,}")
+    counts = counted(N, K)
+    for form in FORMS:
+        milliseconds = {}
+        for gpu, (bandwidth, processors, clock, cc) in GPUS.items():
+            phases = [counts[form]["fused"]["centre"]["bytes"] / bandwidth]
+            for kernel in ("forward", "backward"):
+                moving = counts[form]["fused"][kernel]["bytes"] / bandwidth
+                issuing = (V + G) * N * K * instructions(cc, kernel, form) / (processors * LANES * clock)
+                phases.append(max(moving, issuing))
+            reference_seconds = moved(counts[form]["reference"]) / bandwidth
+            milliseconds[gpu] = {"fused": sum(phases) * 1e3, "reference": reference_seconds * 1e3}
+        yield {"kind": "prediction", "form": form, "N": N, "K": K, **counts[form], "milliseconds": milliseconds}
+
+
+def instructions(cc: int, kernel: str, form: str) -> float:
+    """Per logit, of the form for bounded logits."""
+    variant = {"forward": f"{form}, constant maximum", "backward": form}[kernel]
+    jobs = machine_code.jobs((cc,), ("bf16",))
+    return machine_code.inspect(next(j for j in jobs if (j.kernel, j.variant) == (kernel, variant))).instructions
+
+
+def moved(phases: dict[str, dict]) -> int:
+    return sum(phase["bytes"] for phase in phases.values())
+
+
+def measure(images: list[int], prototypes: list[int]) -> Iterator[dict]:
+    """Per loss and size, forward and backward apart: ours, plain torch, and plain torch compiled."""
+    copied = copy_bandwidth()
+    print(f"{torch.cuda.get_device_name()}: a large copy moves {copied / 1e9:,.0f} GB/s")
+    for K in prototypes:
+        for N in images:
+            counts = counted(N, K)
+            for form in FORMS:
+                losses = {"fused": fused(form), "eager": reference(form), "compiled": torch.compile(reference(form))}
+                row = {"kind": "measured", "gpu": torch.cuda.get_device_name(), "form": form, "N": N, "K": K}
+                row |= {"copy_gb_s": copied / 1e9, "counts": counts[form]["fused"], "error": errors(form, losses)}
+                for name, loss in losses.items():
+                    row[name] = timed(loss, N, K)
+                print(row)
+                yield row
+
+
+def fused(form: str) -> Callable[..., Tensor]:
+    return lambda *x: crop_pairs_loss(*x, form=form, bounded=True, inplace_backward=False, **TEMPERATURES)
+
+
+def reference(form: str) -> Callable[..., Tensor]:
+    def loss(*x: Tensor) -> Tensor:
+        with ops.selection.use("reference"):
+            if form == "cross_entropy":
+                return ops.distillation_loss(*x, **TEMPERATURES)
+            return ops.orthogonality_loss(*x, similarity=form, **TEMPERATURES)
+
+    return loss
+
+
+def inputs(N: int, K: int, seed: int, dtype: torch.dtype = torch.bfloat16) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator("cuda").manual_seed(seed)
+    student, teacher = (
+        torch.rand(rows, N, K, device="cuda", generator=generator).mul_(2).sub_(1).to(dtype) for rows in (V, G)
+    )
+    return student.requires_grad_(), teacher, torch.zeros(K, device="cuda")
+
+
+def timed(loss: Callable[..., Tensor], N: int, K: int) -> dict:
+    """Device milliseconds (median, low, high) of forward and backward, and the peak memory beyond the inputs, MiB."""
+    sets = [inputs(N, K, seed) for seed in range(max(2, 2**29 // ((V + G) * N * K * 2)))]  # beyond any cache
+
+    def both(x):
+        return torch.autograd.grad(loss(*x), x[0])
+
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    both(sets[0])
+    peak = (torch.cuda.max_memory_allocated() - before) / 2**20
+    with torch.no_grad():
+        forward = graph_ms(lambda: [loss(*x) for x in sets], len(sets))
+    step = graph_ms(lambda: [both(x) for x in sets], len(sets))
+    return {"forward_ms": forward, "step_ms": step, "peak_mib": peak}
+
+
+def graph_ms(function: Callable[[], object], calls: int, rounds: int = 11) -> dict:
+    """Milliseconds of one of the `calls` in function, without the host: a CUDA graph, replayed."""
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    times = []
+    for _ in range(rounds + 2):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) / calls)
+    times = times[2:]
+    return {"median": statistics.median(times), "low": min(times), "high": max(times)}
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second, read and written, of a copy of 2 GiB."""
+    source = torch.empty(2**31, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * source.numel() / (graph_ms(lambda: target.copy_(source), 1)["median"] * 1e-3)
+
+
+def errors(form: str, losses: dict[str, Callable[..., Tensor]]) -> dict:
+    """The largest errors of value and gradient against float64, relative to the largest entry."""
+    x = inputs(16, 4096, seed=99)
+    exact = [y.detach().double() for y in x]
+    exact[0].requires_grad_()
+    value = reference(form)(*exact)
+    (gradient,) = torch.autograd.grad(value, exact[0])
+    found = {}
+    for name, loss in losses.items():
+        ours = loss(*x)
+        (g,) = torch.autograd.grad(ours, x[0])
+        found[name] = {
+            "value": ((ours.double() - value).abs() / value.abs()).item(),
+            "gradient": ((g.double() - gradient).abs().max() / gradient.abs().max()).item(),
+        }
+    return found
+
+
+def table(records: list[dict]) -> str:
+    predicted = {r["form"]: r for r in records if r["kind"] == "prediction"}
+    measured = {(r["gpu"], r["form"], r["N"], r["K"]): r for r in records if r["kind"] == "measured"}
+    lines = [
+        f"| loss | form | GB | of the floor | launches | {' | '.join(f'{gpu}, predicted' for gpu in GPUS)} |",
+        f"|---|---|---|---|---|{'---|' * len(GPUS)}",
+    ]
+    for r in predicted.values():
+        for form in ("fused", "reference"):
+            launches = sum(phase["launches"] for phase in r[form].values())
+            cells = [f"{moved(r[form]) / 1e9:.2f}", f"{moved(r[form]) / r['floor']:.2f}", str(launches)]
+            cells += [f"{r['milliseconds'][gpu][form]:.2f} ms" for gpu in GPUS]
+            lines.append(f"| {r['form']} | {form} | {' | '.join(cells)} |")
+    lines += ["", "Counted at N = 128, K = 65,536, with the centre's update; the times are predictions."]
+    if not measured:
+        lines += ["", "Not measured on a GPU: `python -m clever_fast.benchmarks.ops` on one adds what it measures."]
+        return "\n".join(lines) + "\n"
+    lines += [
+        "",
+        "| GPU | loss | N | K | forward | GB/s | of a copy | with backward | GB/s | of a copy | eager / ours "
+        "| compiled / ours | MiB |",
+        f"{'|---' * 13}|",
+    ]
+    for r in measured.values():
+        ours, forward = r["fused"], r["fused"]["forward_ms"]["median"]
+        rates = []
+        for ms, phases in ((forward, ("forward",)), (ours["step_ms"]["median"], ("forward", "backward"))):
+            rate = sum(r_["bytes"] for name, r_ in r["counts"].items() if name in phases) / ms / 1e6
+            rates += [f"{ms:.3f} ms", f"{rate:,.0f}", f"{rate / r['copy_gb_s']:.0%}"]
+        ratios = [r[other]["step_ms"]["median"] / ours["step_ms"]["median"] for other in ("eager", "compiled")]
+        cells = [r["gpu"], r["form"], r["N"], f"{r['K']:,}", *rates, *(f"{x:.1f}" for x in ratios)]
+        cells.append(f"{ours['peak_mib']:.0f}")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
