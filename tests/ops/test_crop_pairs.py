@@ -204,6 +204,16 @@ def test_the_same_bits_every_time():
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.gpu
+def test_memory_beyond_the_gradient():
+    student, teacher, center = logits(10, 2, 64, 16384, torch.bfloat16)
+    for inplace, gradient in ((False, student.nbytes), (True, 0)):
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        fused("cosine", student, teacher, center, bounded=True, inplace=inplace)
+        assert torch.cuda.max_memory_allocated() - before <= gradient + 64 * 2**20
+
+
 def test_no_images():
     student, teacher, center = logits(4, 2, 0, 50)
     loss, gradient = fused("cross_entropy", student, teacher, center)
