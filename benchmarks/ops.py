@@ -10,22 +10,25 @@ predicted from them. Runs the ops' tests first and refuses to go on if they fail
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from clever_fast import ops
 from clever_fast.benchmarks import machine_code
 from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
 from clever_fast.benchmarks.traffic import TEMPERATURES, G, V
 from clever_fast.ops.crop_pairs import crop_pairs_loss
+from clever_fast.ops.distillation_loss.reference import distillation_loss as cross_entropy
+from clever_fast.ops.orthogonality_loss.reference import orthogonality_loss as orthogonality
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "ops.jsonl"
@@ -82,8 +85,8 @@ def predict(images: list[int], prototypes: list[int]) -> Iterator[dict]:
                 moving = counts[form]["fused"][kernel]["bytes"] / bandwidth
                 issuing = (V + G) * N * K * instructions(cc, kernel, form) / (processors * LANES * clock)
                 phases.append(max(moving, issuing))
-            reference_seconds = moved(counts[form]["reference"]) / bandwidth
-            milliseconds[gpu] = {"fused": sum(phases) * 1e3, "reference": reference_seconds * 1e3}
+            plain = {name: moved(counts[form][name]) / bandwidth * 1e3 for name in ("reference", "released")}
+            milliseconds[gpu] = {"fused": sum(phases) * 1e3, **plain}
         yield {"kind": "prediction", "form": form, "N": N, "K": K, **counts[form], "milliseconds": milliseconds}
 
 
@@ -109,7 +112,7 @@ def measure(images: list[int], prototypes: list[int]) -> Iterator[dict]:
                 losses = {"fused": fused(form), "eager": reference(form), "compiled": torch.compile(reference(form))}
                 row = {"kind": "measured", "gpu": torch.cuda.get_device_name(), "form": form, "N": N, "K": K}
                 row |= {"copy_gb_s": copied / 1e9, "counts": counts[form]["fused"], "error": errors(form, losses)}
-                for name, loss in losses.items():
+                for name, loss in (losses | peers(form)).items():
                     row[name] = timed(loss, N, K)
                 print(row)
                 yield row
@@ -120,13 +123,29 @@ def fused(form: str) -> Callable[..., Tensor]:
 
 
 def reference(form: str) -> Callable[..., Tensor]:
-    def loss(*x: Tensor) -> Tensor:
-        with ops.selection.use("reference"):
-            if form == "cross_entropy":
-                return ops.distillation_loss(*x, **TEMPERATURES)
-            return ops.orthogonality_loss(*x, similarity=form, **TEMPERATURES)
+    if form == "cross_entropy":
+        return partial(cross_entropy, **TEMPERATURES)
+    return partial(orthogonality, similarity=form, **TEMPERATURES)
 
-    return loss
+
+def peers(form: str) -> dict[str, Callable[..., Tensor]]:
+    """Other fused kernels that are installed: liger-kernel's divergence, pair after pair of probabilities.
+
+    It is the cross-entropy less the teacher's entropy, so its gradient is the same. No peer has the cosine.
+    """
+    if form != "cross_entropy" or not importlib.util.find_spec("liger_kernel"):
+        return {}
+    from liger_kernel.transformers import LigerKLDIVLoss
+
+    divergence = LigerKLDIVLoss(reduction="batchmean")
+
+    def liger(student: Tensor, teacher: Tensor, center: Tensor) -> Tensor:
+        log_q = (student.float() / TEMPERATURES["student_temp"]).log_softmax(-1).unbind()
+        p = ((teacher.float() - center) / TEMPERATURES["teacher_temp"]).softmax(-1).unbind()
+        pairs = [divergence(log_q[v], p[g]) for g in range(len(p)) for v in range(len(log_q)) if v != g]
+        return torch.stack(pairs).mean()
+
+    return {"liger": liger}
 
 
 def inputs(N: int, K: int, seed: int, dtype: torch.dtype = torch.bfloat16) -> tuple[Tensor, Tensor, Tensor]:
@@ -209,7 +228,7 @@ def table(records: list[dict]) -> str:
         f"|---|---|---|---|---|{'---|' * len(GPUS)}",
     ]
     for r in predicted.values():
-        for form in ("fused", "reference"):
+        for form in ("fused", "reference", "released"):
             launches = sum(phase["launches"] for phase in r[form].values())
             cells = [f"{moved(r[form]) / 1e9:.2f}", f"{moved(r[form]) / r['floor']:.2f}", str(launches)]
             cells += [f"{r['milliseconds'][gpu][form]:.2f} ms" for gpu in GPUS]
@@ -220,8 +239,7 @@ def table(records: list[dict]) -> str:
         return "\n".join(lines) + "\n"
     lines += [
         "",
-        "| GPU | loss | N | K | forward | GB/s | of a copy | with backward | GB/s | of a copy | eager / ours "
-        "| compiled / ours | MiB |",
+        "| GPU | loss | N | K | forward | GB/s | of a copy | both | GB/s | of a copy | predicted | times ours | MiB |",
         f"{'|---' * 13}|",
     ]
     for r in measured.values():
@@ -230,9 +248,22 @@ def table(records: list[dict]) -> str:
         for ms, phases in ((forward, ("forward",)), (ours["step_ms"]["median"], ("forward", "backward"))):
             rate = sum(r_["bytes"] for name, r_ in r["counts"].items() if name in phases) / ms / 1e6
             rates += [f"{ms:.3f} ms", f"{rate:,.0f}", f"{rate / r['copy_gb_s']:.0%}"]
-        ratios = [r[other]["step_ms"]["median"] / ours["step_ms"]["median"] for other in ("eager", "compiled")]
-        cells = [r["gpu"], r["form"], r["N"], f"{r['K']:,}", *rates, *(f"{x:.1f}" for x in ratios)]
-        cells.append(f"{ours['peak_mib']:.0f}")
+        others = [name for name in ("eager", "compiled", "liger") if name in r]
+        ratios = [f"{name} {r[name]['step_ms']['median'] / ours['step_ms']['median']:.1f}" for name in others]
+        expected = [
+            p["milliseconds"][gpu]["fused"] for gpu in GPUS if gpu in r["gpu"] and (p := predicted.get(r["form"]))
+        ]
+        share = f"{expected[0] * r['N'] * r['K'] / (128 * 65536):.3f} ms" if expected else ""
+        cells = [
+            r["gpu"],
+            r["form"],
+            r["N"],
+            f"{r['K']:,}",
+            *rates,
+            share,
+            ", ".join(ratios),
+            f"{ours['peak_mib']:.0f}",
+        ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 

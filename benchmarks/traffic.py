@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from clever_fast import ops
 from clever_fast.methods.distillation import update_center
+from clever_fast.ops.selection import Kernels
 
 V, G = 10, 2  # the released code's crops
 TEMPERATURES = {"student_temp": 0.1, "teacher_temp": 0.04}
@@ -103,11 +104,20 @@ def fused(form: str, N: int, K: int, dtype: torch.dtype = torch.bfloat16) -> dic
 
 def reference(form: str, N: int, K: int, dtype: torch.dtype = torch.bfloat16) -> dict[str, Traffic]:
     """The same in plain torch; on tensors without data, so of any size."""
+    return _without_data(form, N, K, dtype, "reference")
+
+
+def released(form: str, N: int, K: int, dtype: torch.dtype = torch.float16) -> dict[str, Traffic]:
+    """The same as the released code computes it."""
+    return _without_data(form, N, K, dtype, "released")
+
+
+def _without_data(form: str, N: int, K: int, dtype: torch.dtype, kernels: Kernels) -> dict[str, Traffic]:
     with torch.device("meta"):
         student = torch.empty(V, N, K, dtype=dtype, requires_grad=True)
         teacher, center = torch.empty(G, N, K, dtype=dtype), torch.empty(K)
     forward, backward, update = Traffic(), Traffic(), Traffic()
-    with TorchTraffic(forward):
+    with TorchTraffic(forward), ops.selection.use(kernels):
         if form == "cross_entropy":
             loss = ops.distillation_loss(student, teacher, center, **TEMPERATURES)
         else:
@@ -152,6 +162,7 @@ def main() -> None:
         form: {
             "fused": {name: asdict(t) for name, t in at(partial(_fused_of, form, K), N).items()},
             "reference": {name: asdict(t) for name, t in reference(form, N, K).items()},
+            "released": {name: asdict(t) for name, t in released(form, N, K).items()},
             "floor": floor(N, K),
         }
         for form in ("cross_entropy", "cosine")

@@ -1,4 +1,4 @@
-"""The one rule by which an op runs its fused form or its reference."""
+"""The one rule by which an op runs its fused form, its reference, or the released code's way."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,18 +6,18 @@ from typing import Literal
 
 from torch import Tensor
 
-Kernels = Literal["fused", "reference"]
+Kernels = Literal["fused", "reference", "released"]
 _kernels: Kernels = "fused"
 
 
-def fused(tensor: Tensor) -> bool:
-    """Whether an op on `tensor` runs its fused form: on a GPU always, unless references were asked for."""
-    return tensor.is_cuda and _kernels == "fused"
+def form(tensor: Tensor) -> Kernels:
+    """Which form an op on `tensor` runs: what was asked for; "fused" is for GPUs and means "reference" on a CPU."""
+    return "reference" if _kernels == "fused" and not tensor.is_cuda else _kernels
 
 
 @contextmanager
 def use(kernels: Kernels) -> Iterator[None]:
-    """Within it, ops on a GPU run these forms."""
+    """Within it, ops run these forms."""
     global _kernels
     before, _kernels = _kernels, kernels
     try:

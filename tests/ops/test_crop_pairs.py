@@ -9,12 +9,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from clever_fast import ops
+from clever_fast.ops.crop_pairs import crop_pairs_loss, kernels, launch, operators
 from tests.compare import assert_as_close_as
 from tests.moat import Moat
 from tests.ops.fused_device import DEVICE, MARK
-
-from clever_fast import ops  # isort: skip
-from clever_fast.ops.crop_pairs import crop_pairs_loss, kernels, launch, operators  # isort: skip
 
 pytestmark = MARK
 T = {"student_temp": 0.1, "teacher_temp": 0.04}

@@ -3,12 +3,11 @@
 import pytest
 import torch
 
+from clever_fast import ops
+from clever_fast.ops.norm_gap import fused as norm_gap_fused
+from clever_fast.ops.tensor_lists import fused, reference
 from tests.moat import Moat
 from tests.ops.fused_device import DEVICE, MARK
-
-from clever_fast import ops  # isort: skip
-from clever_fast.ops.norm_gap import fused as norm_gap_fused  # isort: skip
-from clever_fast.ops.tensor_lists import fused, reference  # isort: skip
 
 pytestmark = MARK
 SHAPES = [(3, 5), (1,), (fused.CHUNK,), (2 * fused.CHUNK + 7,), (4, 3, 3, 3), (0,), (129, 65)]

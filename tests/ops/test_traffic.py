@@ -5,9 +5,8 @@ from functools import partial
 import pytest
 import torch
 
+from clever_fast.benchmarks import traffic
 from tests.ops.fused_device import DEVICE
-
-from clever_fast.benchmarks import traffic  # isort: skip
 
 pytestmark = pytest.mark.skipif(DEVICE == "cuda", reason="counts what the interpreter executes")
 K = 8192

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from clever_fast.ops import selection
-from clever_fast.ops.distillation_loss import reference
+from clever_fast.ops.distillation_loss import reference, released
 
 
 def distillation_loss(
@@ -40,7 +40,8 @@ def distillation_loss(
 
     Source: CLeVER, equation L_CL; DINO (Caron et al. 2021), equation 3.
     """
-    if selection.fused(student):
+    form = selection.form(student)
+    if form == "fused":
         from clever_fast.ops.crop_pairs import crop_pairs_loss
 
         return crop_pairs_loss(
@@ -54,4 +55,5 @@ def distillation_loss(
             inplace_backward=inplace_backward,
         )
     reference.check_pairs(student, teacher, center)
-    return reference.distillation_loss(student, teacher, center, student_temp=student_temp, teacher_temp=teacher_temp)
+    plain = released if form == "released" else reference
+    return plain.distillation_loss(student, teacher, center, student_temp=student_temp, teacher_temp=teacher_temp)

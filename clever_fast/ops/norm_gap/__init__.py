@@ -20,7 +20,7 @@ def norm_gap(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
 
     Source: CLeVER, equation L_PReg; parameters, squared and not rooted, as in the released code.
     """
-    if selection.fused((*left, *right)[0]):
+    if selection.form((*left, *right)[0]) == "fused":
         from clever_fast.ops.norm_gap import fused
 
         return fused.norm_gap([*left], [*right])[0]

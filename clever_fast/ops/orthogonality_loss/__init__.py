@@ -6,7 +6,7 @@ from torch import Tensor
 
 from clever_fast.ops import selection
 from clever_fast.ops.distillation_loss.reference import check_pairs
-from clever_fast.ops.orthogonality_loss import reference
+from clever_fast.ops.orthogonality_loss import reference, released
 
 Similarity = Literal["cosine", "dot"]
 
@@ -49,7 +49,8 @@ def orthogonality_loss(
 
     Source: CLeVER, equation L_Orth; the cosine from the released code.
     """
-    if selection.fused(student):
+    form = selection.form(student)
+    if form == "fused":
         from clever_fast.ops.crop_pairs import crop_pairs_loss
 
         return crop_pairs_loss(
@@ -63,6 +64,7 @@ def orthogonality_loss(
             inplace_backward=inplace_backward,
         )
     check_pairs(student, teacher, center)
-    return reference.orthogonality_loss(
+    plain = released if form == "released" else reference
+    return plain.orthogonality_loss(
         student, teacher, center, student_temp=student_temp, teacher_temp=teacher_temp, similarity=similarity
     )

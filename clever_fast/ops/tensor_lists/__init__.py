@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from clever_fast.ops import selection
-from clever_fast.ops.tensor_lists import reference
+from clever_fast.ops.tensor_lists import reference, released
 
 
 def clip_each_(tensors: Sequence[Tensor], norms: Tensor, largest: float) -> None:
@@ -39,8 +39,9 @@ def lerp_each_(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: Tensor
 
 
 def _form(tensors: Sequence[Tensor]):
-    if tensors and selection.fused(tensors[0]):
+    form = selection.form(tensors[0]) if tensors else "reference"
+    if form == "fused":
         from clever_fast.ops.tensor_lists import fused
 
         return fused
-    return reference
+    return released if form == "released" else reference
