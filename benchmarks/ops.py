@@ -13,7 +13,6 @@ import argparse
 import importlib.util
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from clever_fast.benchmarks import machine_code
+from clever_fast.benchmarks.gpu_timing import copy_bandwidth, graph_ms
 from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
 from clever_fast.benchmarks.traffic import TEMPERATURES, G, V
 from clever_fast.ops.crop_pairs import crop_pairs_loss
@@ -171,35 +171,6 @@ def timed(loss: Callable[..., Tensor], N: int, K: int) -> dict:
         forward = graph_ms(lambda: [loss(*x) for x in sets], len(sets))
     step = graph_ms(lambda: [both(x) for x in sets], len(sets))
     return {"forward_ms": forward, "step_ms": step, "peak_mib": peak}
-
-
-def graph_ms(function: Callable[[], object], calls: int, rounds: int = 11) -> dict:
-    """Milliseconds of one of the `calls` in function, without the host: a CUDA graph, replayed."""
-    side = torch.cuda.Stream()
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            function()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        function()
-    times = []
-    for _ in range(rounds + 2):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) / calls)
-    times = times[2:]
-    return {"median": statistics.median(times), "low": min(times), "high": max(times)}
-
-
-def copy_bandwidth() -> float:
-    """Bytes a second, read and written, of a copy of 2 GiB."""
-    source = torch.empty(2**31, dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    return 2 * source.numel() / (graph_ms(lambda: target.copy_(source), 1)["median"] * 1e-3)
 
 
 def errors(form: str, losses: dict[str, Callable[..., Tensor]]) -> dict:

@@ -1,0 +1,37 @@
+"""Device time without the host's, and the bandwidth that it is compared with."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+import torch
+
+
+def graph_ms(function: Callable[[], object], calls: int, rounds: int = 11) -> dict:
+    """Milliseconds of one of the `calls` in function, without the host: a CUDA graph, replayed."""
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    times = []
+    for _ in range(rounds + 2):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) / calls)
+    times = times[2:]
+    return {"median": statistics.median(times), "low": min(times), "high": max(times)}
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second, read and written, of a copy of 2 GiB."""
+    source = torch.empty(2**31, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * source.numel() / (graph_ms(lambda: target.copy_(source), 1)["median"] * 1e-3)
