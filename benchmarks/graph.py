@@ -1,4 +1,4 @@
-"""Nodes of a graph run alone, on arrays."""
+"""An operation run alone, on arrays: its nodes in a graph, or its function of one image."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from clever_fast.pipelines.augmentations.elastic import smooth_field
+from clever_fast.pipelines.augmentations.elastic import at_every_pixel, smooth_field
 from clever_fast.pipelines.dali import fn, pipeline_def, types
-from clever_fast.pipelines.views import Canvas
+from clever_fast.pipelines.views import Augmentation, Canvas
 
 
 def run(
@@ -37,3 +37,16 @@ def run(
         pipeline.build()
     (out,) = pipeline.run()
     return [np.array(sample) for sample in (out if device == "cpu" else out.as_cpu())]
+
+
+def run_on_cpu(
+    augmentation: Augmentation, images: list[np.ndarray], parameters: dict[str, np.ndarray]
+) -> list[np.ndarray]:
+    """The same by augmentation.on_cpu."""
+    canvas = Canvas(len(images[0]), "cpu", at_every_pixel(smooth_field(0)))
+    return [augmentation.on_cpu(image, row(parameters, i), canvas) for i, image in enumerate(images)]
+
+
+def row(parameters: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    """The parameters of one image of a batch."""
+    return {name: array[index] for name, array in parameters.items()}

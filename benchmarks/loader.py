@@ -124,6 +124,7 @@ def compare(
         worker_init_fn=one_thread,
     )
     next(iter(pil))
+    settle()
     dali = PretrainingLoader(
         manifest, policy, seed=0, batch_size=options.batch, threads=cores, device_id=None, dtype="float32"
     )
@@ -167,10 +168,10 @@ def cpu_seconds() -> float:
 
 
 def settle() -> None:
-    """Waits until the pipeline, whose threads are this process's, has filled its queue and rests."""
+    """Waits until the pipeline, whose threads are this process's, and the workers have filled their queues and rest."""
     used = -1.0
-    while time.process_time() - used > 0.01:
-        used = time.process_time()
+    while cpu_seconds() - used > 0.015:
+        used = cpu_seconds()
         time.sleep(0.2)
 
 

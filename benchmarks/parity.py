@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter, ImageOps
 from torchvision.transforms.v2 import functional as tv
 
 from clever_fast.benchmarks import references
-from clever_fast.benchmarks.graph import run
+from clever_fast.benchmarks.graph import row, run, run_on_cpu
 from clever_fast.benchmarks.measure import DOCS, conditions, write_section
 from clever_fast.benchmarks.photographs import photograph, write_jpegs
 from clever_fast.benchmarks.references import JITTER
@@ -30,8 +30,7 @@ from clever_fast.pipelines.augmentations import (
     Rotation,
     Solarize,
 )
-from clever_fast.pipelines.augmentations.elastic import sampling_map
-from clever_fast.pipelines.augmentations.jitter import adjust, shift_hue
+from clever_fast.pipelines.augmentations.elastic import at_every_pixel, pixel_map, smooth_field
 from clever_fast.pipelines.dali import fn, pipeline_def
 from clever_fast.pipelines.decoding import decode, path_bytes
 from clever_fast.pipelines.policies import POLICIES, Policy
@@ -40,6 +39,7 @@ from clever_fast.pipelines.reading import Manifest
 from clever_fast.pipelines.views import Canvas
 
 SIZE = 224
+CPU, GPU = "CPU graph", "GPU graph's operator, run on a CPU"
 
 
 @dataclass(frozen=True)
@@ -65,46 +65,38 @@ def operations(count: int = 16, seed: int = 0) -> list[Difference]:
     def each(function: Callable, *columns) -> list[np.ndarray]:
         return [np.asarray(function(picture, *row)) for picture, *row in zip(pictures, *columns)]
 
-    rows = [_decoding(generator, count), _crop(generator, count)]
+    def both(name: str, augmentation, parameters: dict[str, np.ndarray], reference: str, theirs) -> list[Difference]:
+        return [
+            difference(f"{name} ({CPU})", reference, run_on_cpu(augmentation, images, parameters), theirs),
+            difference(f"{name} ({GPU})", reference, run(augmentation.apply, images, parameters), theirs),
+        ]
+
+    rows = [_decoding(generator, count), *_crop(generator, count)]
 
     angle = Rotation().sample(uniform((count, 1)), SIZE)
-    rows.append(
-        difference(
-            "rotation", "torchvision, nearest", run(Rotation().apply, images, angle),
-            each(lambda picture, angle: tv.rotate(picture, float(angle)), angle["angle"]),
-        )
-    )  # fmt: skip
+    turned = each(lambda picture, angle: tv.rotate(picture, float(angle)), angle["angle"])
+    rows += both("rotation", Rotation(), angle, "torchvision, nearest", turned)
 
     elastic = Elastic(probability=1.0)
     cut = elastic.sample(uniform((count, elastic.draws)), SIZE)
     rows.append(
         difference(
-            "elastic", "torchvision's elastic of the same displacement", run(elastic.apply, images, cut),
-            each(references.elastic, run(_elastic_map, images, cut)),
+            f"elastic ({CPU})", "torchvision's elastic of the same displacement", run_on_cpu(elastic, images, cut),
+            each(references.elastic, _elastic_maps(cut, SIZE)),
         )
     )  # fmt: skip
     rows += _color(pictures, images, generator)
 
-    always = {"grayscale": np.ones(count, bool)}
-    rows.append(
-        difference(
-            "grayscale", "PIL", run(Grayscale().apply, images, always), each(lambda p: tv.to_grayscale(p, 3))
-        )
-    )  # fmt: skip
+    always = {"grayscale": np.ones(count, bool), "solarize": np.ones(count, bool)}
+    rows += both("grayscale", Grayscale(), always, "PIL", each(lambda p: tv.to_grayscale(p, 3)))
     blur = GaussianBlur(1.0)
     sigma = blur.sample(uniform((count, blur.draws)), SIZE)
-    blurred = run(blur.apply, images, sigma)
-    on_gpu = run(_gpu_blur, images, sigma)
     taps = [2 * int(np.ceil(3 * s)) + 1 for s in sigma["blur_sigma"]]
     exact = each(lambda p, s, n: tv.gaussian_blur(p, [n, n], [float(s)] * 2), sigma["blur_sigma"], taps)
     boxes = each(lambda p, s: p.filter(ImageFilter.GaussianBlur(float(s))), sigma["blur_sigma"])
-    rows += [
-        difference("blur (CPU graph)", "torchvision", blurred, exact),
-        difference("blur (CPU graph)", "PIL's boxes", blurred, boxes),
-        difference("blur (GPU graph's operator, run on a CPU)", "torchvision", on_gpu, exact),
-    ]
-    solarized = run(Solarize(1.0).apply, images, {"solarize": np.ones(count, bool)})
-    rows.append(difference("solarize", "PIL", solarized, each(ImageOps.solarize)))
+    rows += both("blur", blur, sigma, "torchvision", exact)
+    rows.append(difference(f"blur ({CPU})", "PIL's boxes", run_on_cpu(blur, images, sigma), boxes))
+    rows += both("solarize", Solarize(1.0), always, "PIL", each(ImageOps.solarize))
     return rows
 
 
@@ -120,20 +112,24 @@ def _decoding(generator: np.random.Generator, count: int) -> Difference:
         return difference("decoding", "PIL", list(out), [np.asarray(Image.open(path)) for path in paths])
 
 
-def _crop(generator: np.random.Generator, count: int) -> Difference:
+def _crop(generator: np.random.Generator, count: int) -> list[Difference]:
     pictures = [photograph(generator, 500, 375) for _ in range(count)]
     crop = RandomResizedCrop((0.05, 1.0))
     region = crop.sample(generator.random((count, crop.draws)), np.tile([500, 375], (count, 1)))
 
-    def ours(images, parameters, canvas):
+    def nodes(images, parameters, canvas):
         return crop.apply(images, parameters, Canvas(SIZE, canvas.device))
 
+    canvas = Canvas(SIZE, "cpu")
+    on_cpu = [crop.on_cpu(picture, row(region, i), canvas) for i, picture in enumerate(pictures)]
     theirs = []
     for picture, start, end in zip(pictures, region["crop_start"].astype(int), region["crop_end"].astype(int)):
         theirs.append(np.asarray(references.crop(picture, start, end, SIZE)))
-    return difference(
-        "crop and flip", "torchvision, bicubic", run(ours, list(map(np.asarray, pictures)), region), theirs
-    )
+    on_gpu = run(nodes, list(map(np.asarray, pictures)), region)
+    return [
+        difference(f"crop and flip ({graph})", "torchvision, bicubic", ours, theirs)
+        for graph, ours in ((CPU, on_cpu), (GPU, on_gpu))
+    ]
 
 
 def _color(pictures: list[Image.Image], images: list[np.ndarray], generator: np.random.Generator) -> list[Difference]:
@@ -145,8 +141,8 @@ def _color(pictures: list[Image.Image], images: list[np.ndarray], generator: np.
         one = neutral | {name: drawn[name]}
         theirs = [np.asarray(references.adjust(picture, name, value)) for picture, value in zip(pictures, drawn[name])]
         rows += [
-            difference(f"{name} (CPU graph)", "PIL", run(jitter.apply, images, one), theirs),
-            difference(f"{name} (GPU graph's arithmetic, run on a CPU)", "PIL", run(gpu_jitter, images, one), theirs),
+            difference(f"{name} ({CPU})", "PIL", run_on_cpu(jitter, images, one), theirs),
+            difference(f"{name} ({GPU})", "PIL", run(jitter.apply, images, one), theirs),
         ]
     linear = run(_linear_hue, images, drawn)
     rows.append(difference("hue by DALI's own fn.hsv (not used)", "PIL", linear, theirs))
@@ -155,31 +151,21 @@ def _color(pictures: list[Image.Image], images: list[np.ndarray], generator: np.
         for i, picture in enumerate(pictures)
     ]
     rows += [
-        difference("colour jitter (CPU graph)", "PIL, random order", run(jitter.apply, images, drawn), theirs),
-        difference(
-            "colour jitter (GPU graph's arithmetic, run on a CPU)", "PIL, random order",
-            run(gpu_jitter, images, drawn), theirs,
-        ),
+        difference(f"colour jitter ({CPU})", "PIL, random order", run_on_cpu(jitter, images, drawn), theirs),
+        difference(f"colour jitter ({GPU})", "PIL, random order", run(jitter.apply, images, drawn), theirs),
         difference("colour jitter, PIL's own", "PIL, another order", *_two_orders(pictures, drawn, generator)),
-    ]  # fmt: skip
+    ]
     return rows
 
 
-def _elastic_map(images, parameters, canvas):
-    return sampling_map(parameters, canvas)
-
-
-def _gpu_blur(images, parameters, canvas):
-    return fn.gaussian_blur(images, sigma=parameters["blur_sigma"])
+def _elastic_maps(cut: dict[str, np.ndarray], size: int, seed: int = 0) -> list[np.ndarray]:
+    """(size, size, 2) for every view: the (x, y) pixel that each one shows."""
+    canvas = Canvas(size, "cpu", at_every_pixel(smooth_field(seed)))
+    return [np.stack(pixel_map(row(cut, i), canvas), axis=-1) for i in range(len(cut["elastic"]))]
 
 
 def _linear_hue(images, parameters, canvas):
     return fn.hsv(images, hue=parameters["hue"] * 360.0)
-
-
-def gpu_jitter(images, parameters, canvas):
-    turned = shift_hue(images, parameters["hue"], canvas.device)
-    return adjust(turned, *(parameters[name] for name in JITTER[:3]), canvas.device)
 
 
 def _two_orders(pictures, drawn, generator) -> list[list[np.ndarray]]:
@@ -206,14 +192,11 @@ def whole_views(policy: Policy, count: int = 16) -> Difference:
             size = crop[0].shape()[0]
             maps = [None] * count
             if "elastic" in parameters:
-                cut = {name: parameters[name] for name in parameters if name.startswith("elastic_")}
-                blank = [np.zeros((size, size, 3), np.uint8)] * count
-                maps = run(_elastic_map, blank, cut)
-                maps = [pixels if on else None for pixels, on in zip(maps, parameters["elastic"])]
+                coins = parameters["elastic"]
+                maps = [pixels if on else None for on, pixels in zip(coins, _elastic_maps(parameters, size))]
             ours += list(np.asarray(crop.as_tensor()) * STD + MEAN)
             for i, picture in enumerate(pictures):
-                own = {name: array[i] for name, array in parameters.items()}
-                theirs.append(references.whole_crop(picture, size, own, generator, maps[i]))
+                theirs.append(references.whole_crop(picture, size, row(parameters, i), generator, maps[i]))
     return difference(f"all crops of {policy.name}", "PIL and torchvision, jitter in random order", ours, theirs)
 
 

@@ -1,22 +1,24 @@
-"""Multi-crop batches for pretraining: one graph for CPU and GPU, and the loader that runs it."""
+"""Multi-crop batches for pretraining: the graphs for CPU and GPU, and the loader that runs them."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 from clever_fast.errors import UserError
 from clever_fast.pipelines import views
 from clever_fast.pipelines.augmentations import Elastic, RandomResizedCrop
-from clever_fast.pipelines.augmentations.elastic import smooth_field
+from clever_fast.pipelines.augmentations.elastic import at_every_pixel, smooth_field
 from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, types
 from clever_fast.pipelines.decoding import decode, find_broken, path_bytes
+from clever_fast.pipelines.on_cpu import make_views
 from clever_fast.pipelines.parameters import Sampler
 from clever_fast.pipelines.policies import Policy
 from clever_fast.pipelines.reading import Manifest
-from clever_fast.pipelines.views import Canvas
+from clever_fast.pipelines.views import Canvas, View
 
 MEAN, STD = ([255 * value for value in values] for values in (views.MEAN, views.STD))  # of uint8 RGB
 
@@ -48,6 +50,9 @@ def pretraining_pipeline(
     """
     device = "cpu" if device_id is None else "gpu"
     views = [view for view in policy.views for _ in range(view.count)]
+    field = None
+    if any(isinstance(augmentation, Elastic) for view in views for augmentation in view.augmentations):
+        field = smooth_field(seed) if device == "gpu" else at_every_pixel(smooth_field(seed))
 
     @pipeline_def(
         batch_size=batch_size,
@@ -60,21 +65,34 @@ def pretraining_pipeline(
         paths, *arrays = fn.external_source(
             source=source, num_outputs=1 + sum(map(len, layout)), batch=True, batch_info=True
         )
-        field = None
-        if any(isinstance(augmentation, Elastic) for view in views for augmentation in view.augmentations):
-            field = types.Constant(smooth_field(seed), device=device, layout="HWC")
         images = decode(paths, device, hw_decoder_load=hw_decoder_load, preallocate=preallocate)
-        outputs = []
-        for view, names in zip(views, layout):
-            parameters = {name: arrays.pop(0) for name in names}
-            canvas = Canvas(view.size, device, threads, field)
-            crop = RandomResizedCrop(view.scale).apply(images, parameters, canvas)
-            for augmentation in view.augmentations:
-                crop = augmentation.apply(crop, parameters, canvas)
-            outputs.append(normalize(crop, dtype))
-        return tuple(outputs)
+        if device == "gpu":
+            crops = _nodes(views, layout, field, images, arrays)
+        else:
+            function = partial(make_views, views, layout, field, threads)
+            crops = fn.python_function(
+                images, *arrays, function=function, num_outputs=len(views), batch_processing=True, output_layouts="HWC"
+            )
+            if len(views) == 1:  # then it is no list
+                crops = [crops]
+        return tuple(normalize(crop, dtype) for crop in crops)
 
     return graph()
+
+
+def _nodes(views: list[View], layout: list[list[str]], field: np.ndarray | None, images, arrays: list) -> list:
+    """The views of the images as nodes of a GPU graph; the counterpart of on_cpu.make_views."""
+    if field is not None:
+        field = types.Constant(field, device="gpu", layout="HWC")
+    values, crops = iter(arrays), []
+    for view, names in zip(views, layout):
+        drawn = {name: next(values) for name in names}
+        canvas = Canvas(view.size, "gpu", field)
+        crop = RandomResizedCrop(view.scale).apply(images, drawn, canvas)
+        for augmentation in view.augmentations:
+            crop = augmentation.apply(crop, drawn, canvas)
+        crops.append(crop)
+    return crops
 
 
 class PretrainingLoader:

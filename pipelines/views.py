@@ -15,16 +15,15 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB i
 
 @dataclass(frozen=True)
 class Canvas:
-    """Where an augmentation draws its nodes.
+    """Where an augmentation works.
 
-    size: height and width of the view in pixels. device: "cpu" or "gpu". threads: CPU threads. elastic_field: the node
-    of the smooth field that every elastic deformation is cut from, None where no view has one.
+    size: height and width of the view in pixels. device: "cpu" or "gpu". elastic_field: the smooth field that every
+    elastic deformation is cut from, for `apply` its node, for `on_cpu` its array at every pixel; None without one.
     """
 
     size: int
     device: str
-    threads: int = 1
-    elastic_field: DataNode | None = None
+    elastic_field: DataNode | np.ndarray | None = None
 
 
 class Augmentation(Protocol):
@@ -41,6 +40,10 @@ class Augmentation(Protocol):
 
     def apply(self, images: DataNode, parameters: dict[str, DataNode], canvas: Canvas) -> DataNode:
         """Nodes that turn uint8 HWC images into others of the same size; parameters by the names of `sample`."""
+        ...
+
+    def on_cpu(self, image: np.ndarray, parameters: dict[str, np.ndarray], canvas: Canvas) -> np.ndarray:
+        """The same of one image by OpenCV or numpy, in the graph of a CPU."""
         ...
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from PIL import Image
 
 TRIES = 10
 RATIO = (3 / 4, 4 / 3)
@@ -65,3 +66,10 @@ class RandomResizedCrop:
             interp_type=types.INTERP_CUBIC,
             antialias=True,
         )
+
+    def on_cpu(self, image: Image.Image, parameters, canvas) -> np.ndarray:
+        """As `apply`, but like torchvision without a look beyond the region."""
+        (top, left), (bottom, right) = parameters["crop_start"].tolist(), parameters["crop_end"].tolist()
+        region = image.crop((min(left, right), top, max(left, right), bottom))
+        view = region.resize((canvas.size, canvas.size), Image.Resampling.BICUBIC)
+        return np.asarray(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if left > right else view)

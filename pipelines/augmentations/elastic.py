@@ -14,7 +14,6 @@ from typing import ClassVar
 import numpy as np
 
 from clever_fast.errors import UserError
-from clever_fast.pipelines.augmentations.opencv import each_sample
 
 FIELD_SIZE = 1024  # pixels of a view
 STRIDE = 4  # pixels between the samples that are kept: the blurred field holds next to nothing finer than 2 * STRIDE
@@ -44,6 +43,18 @@ def smooth_field(seed: int) -> np.ndarray:
     return np.ascontiguousarray(field.transpose(1, 2, 0), np.float32)
 
 
+def at_every_pixel(field: np.ndarray) -> np.ndarray:
+    """(2, FIELD_SIZE, FIELD_SIZE) float32: the x and the y axis of a smooth field at full resolution, for a CPU.
+
+    The interpolation is that of fn.resize, Keys' cubic with a = -1/2.
+    """
+    place = (np.arange(FIELD_SIZE) + 0.5) / STRIDE - 0.5
+    x = np.abs(place[:, None] - np.arange(FIELD_SIZE // STRIDE))
+    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    weights = np.where(x < 1, near, np.where(x < 2, far, 0))
+    return (weights @ field.transpose(2, 0, 1) @ weights.T).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Elastic:
     """Moves every pixel by a smooth random displacement, with the given probability; bilinear, black outside.
@@ -56,12 +67,12 @@ class Elastic:
     draws: ClassVar[int] = 7
 
     def sample(self, uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:
-        """elastic: (N,) bool; elastic_start, elastic_end: (N, 2) float32, the (y, x) window in samples of the field;
-        elastic_scale: (N, 2) float32, pixels per unit of the field for x and y."""
-        extent = size / STRIDE
-        if extent > FIELD_SIZE / STRIDE - 2 * MARGIN:
+        """elastic: (N,) bool; elastic_start, elastic_end: (N, 2) float32, the (y, x) window in samples of the field, at
+        whole pixels; elastic_scale: (N, 2) float32, pixels per unit of the field for x and y."""
+        extent, room = size / STRIDE, FIELD_SIZE - size - 2 * MARGIN * STRIDE
+        if room < 0:
             raise UserError(f"elastic views of {size} px are too large: at most {FIELD_SIZE - 2 * MARGIN * STRIDE} px")
-        start = MARGIN + (FIELD_SIZE / STRIDE - extent - 2 * MARGIN) * uniforms[:, 1:3]
+        start = MARGIN + np.floor((room + 1) * uniforms[:, 1:3]) / STRIDE
         mirrored = uniforms[:, 3:5] < 0.5
         return {
             "elastic": uniforms[:, 0] < self.probability,
@@ -75,11 +86,16 @@ class Elastic:
 
         if parameters["elastic"]:
             pixels = sampling_map(parameters, canvas)
-            if canvas.device == "gpu":
-                images = fn.experimental.remap(images, pixels[:, :, 0:1], pixels[:, :, 1:2], pixel_origin="center")
-            else:  # DALI has no remap on the CPU
-                images = each_sample(_remap, images, pixels, threads=canvas.threads)
+            images = fn.experimental.remap(images, pixels[:, :, 0:1], pixels[:, :, 1:2], pixel_origin="center")
         return images
+
+    def on_cpu(self, image, parameters, canvas):
+        import cv2
+
+        if parameters["elastic"]:
+            x, y = pixel_map(parameters, canvas)
+            image = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        return image
 
 
 def sampling_map(parameters, canvas):
@@ -102,7 +118,10 @@ def sampling_map(parameters, canvas):
     return displacement * scale + types.Constant(np.stack([x, y], axis=-1), device=canvas.device)
 
 
-def _remap(image, pixels) -> np.ndarray:
-    import cv2
-
-    return cv2.remap(np.asarray(image), np.asarray(pixels), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+def pixel_map(parameters, canvas) -> tuple[np.ndarray, np.ndarray]:
+    """The same of one view on a CPU, as (size, size) float32 of x and of y: a slice of the field at every pixel."""
+    bounds = zip(STRIDE * parameters["elastic_start"], STRIDE * parameters["elastic_end"])
+    rows, columns = (slice(int(a), int(b)) if a < b else slice(int(a) - 1, int(b) - 1, -1) for a, b in bounds)
+    identity = np.arange(canvas.size, dtype=np.float32)
+    x, y = parameters["elastic_scale"][:, None, None] * canvas.elastic_field[:, rows, columns]
+    return x + identity, y + identity[:, None]

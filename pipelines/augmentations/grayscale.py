@@ -26,3 +26,10 @@ class Grayscale:
             luma = fn.color_space_conversion(images, image_type=types.RGB, output_type=types.GRAY)
             images = fn.color_space_conversion(luma, image_type=types.GRAY, output_type=types.RGB)
         return images
+
+    def on_cpu(self, image, parameters, canvas):
+        import cv2
+
+        if parameters["grayscale"]:
+            image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        return image

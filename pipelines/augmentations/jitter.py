@@ -13,8 +13,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from clever_fast.pipelines.augmentations.opencv import each_sample
-
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as in PIL
 DIFFERENCES = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]], np.float32)  # (G - B, B - R, R - G)
 
@@ -43,11 +41,14 @@ class ColorJitter:
     def apply(self, images, parameters, canvas):
         if parameters["jitter"]:
             factors = [parameters[name] for name in ("brightness", "contrast", "saturation")]
-            if canvas.device == "gpu":
-                images = adjust(shift_hue(images, parameters["hue"], canvas.device), *factors, canvas.device)
-            else:
-                images = each_sample(jitter, images, parameters["hue"], *factors, threads=canvas.threads)
+            images = adjust(shift_hue(images, parameters["hue"], canvas.device), *factors, canvas.device)
         return images
+
+    def on_cpu(self, image, parameters, canvas):
+        if parameters["jitter"]:
+            names = ("hue", "brightness", "contrast", "saturation")
+            image = jitter(image, *(float(parameters[name]) for name in names))
+        return image
 
 
 def shift_hue(images, hue, device: str):
@@ -88,12 +89,10 @@ def adjust(images, brightness, contrast, saturation, device: str):
     return fn.cast(fn.coord_transform(images, M=matrix, dtype=types.FLOAT) + offset * luma, dtype=types.UINT8)
 
 
-def jitter(image, hue, brightness, contrast, saturation) -> np.ndarray:
-    """The same of one image with OpenCV, many times faster on a CPU; the hue has 256 steps, as in PIL."""
+def jitter(image: np.ndarray, hue: float, brightness: float, contrast: float, saturation: float) -> np.ndarray:
+    """The same of one image with OpenCV; the hue has 256 steps, as in PIL."""
     import cv2
 
-    image = np.asarray(image)
-    hue, brightness, contrast, saturation = map(float, (hue, brightness, contrast, saturation))
     if steps := round(hue * 256):
         turned = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
         turned[..., 0] += np.uint8(steps % 256)

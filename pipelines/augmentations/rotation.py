@@ -23,3 +23,10 @@ class Rotation:
         from clever_fast.pipelines.dali import fn, types
 
         return fn.rotate(images, angle=parameters["angle"], keep_size=True, fill_value=0, interp_type=types.INTERP_NN)
+
+    def on_cpu(self, image, parameters, canvas):
+        import cv2
+
+        middle = (canvas.size - 1) / 2
+        matrix = cv2.getRotationMatrix2D((middle, middle), float(parameters["angle"]), 1)
+        return cv2.warpAffine(image, matrix, (canvas.size, canvas.size), flags=cv2.INTER_NEAREST)

@@ -26,3 +26,6 @@ class Solarize:
             # for a threshold of half the range, x or 255 - x is whichever is smaller
             images = math.min(images, images ^ types.Constant(255, dtype=types.UINT8))
         return images
+
+    def on_cpu(self, image, parameters, canvas):
+        return np.minimum(image, ~image) if parameters["solarize"] else image

@@ -10,11 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from clever_fast.benchmarks import graph, parity
+from clever_fast.benchmarks import graph, parity, references
 from clever_fast.errors import UserError
-from clever_fast.pipelines.augmentations import ColorJitter, Elastic, GaussianBlur, Grayscale, Rotation, Solarize
+from clever_fast.pipelines.augmentations import (
+    ColorJitter,
+    Elastic,
+    GaussianBlur,
+    Grayscale,
+    RandomResizedCrop,
+    Rotation,
+    Solarize,
+)
 from clever_fast.pipelines.decoding import find_broken
+from clever_fast.pipelines.parameters import Sampler
 from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS, POLICIES, Policy
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader, pretraining_pipeline
 from clever_fast.pipelines.reading import Manifest
@@ -127,6 +137,16 @@ def test_every_policy_makes_other_pixels(manifest):
 def test_no_local_crops(manifest):
     (_, crops), *_ = batches(manifest, 1, CAUG.with_crops(global_size=32, local_size=16, local_crops=0))[0]
     assert [crop.shape for crop in crops] == [(8, 32, 32, 3)] * 2
+
+
+def test_a_single_view_without_augmentations_is_torchvisions_crop(manifest):
+    crop = RandomResizedCrop((0.3, 1.0))
+    (indices, (views,)), *_ = batches(manifest, 1, Policy("crop", (View(1, 24, crop.scale),)))[0]
+    drawn = Sampler(manifest.sizes, (View(1, 24, crop.scale),), seed=1, batch_size=8).parameters(indices, 0)[0]
+    for view, index, start, end in zip(views, indices, drawn["crop_start"], drawn["crop_end"]):
+        picture = Image.open(manifest.root / manifest.paths[index])
+        theirs = references.crop(picture, start.astype(int), end.astype(int), 24)
+        np.testing.assert_allclose(view * STD + MEAN, np.asarray(theirs), atol=1e-3)
 
 
 def test_files_that_broke_are_replaced_by_the_next_readable_ones(manifest):
@@ -242,7 +262,7 @@ def test_gpu_elastic_is_opencvs():
     images = [np.asarray(photograph(96, 96, seed)) for seed in range(8)]
     elastic = Elastic(probability=1.0)
     cut = elastic.sample(np.random.default_rng(0).random((8, elastic.draws)), 96)
-    ours, theirs = (graph.run(elastic.apply, images, cut, device_id=device) for device in (0, None))
+    ours, theirs = graph.run(elastic.apply, images, cut, device_id=0), graph.run_on_cpu(elastic, images, cut)
     assert parity.difference("elastic", "OpenCV", ours, theirs).mean < 1
 
 
