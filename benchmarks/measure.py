@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,8 +23,9 @@ PACKAGES = (
 )
 
 
+@cache
 def conditions() -> dict:
-    """Date, commit, hardware and versions."""
+    """Date, commit, hardware and versions, as at the first call: the records that follow it change the tree."""
     return {
         "date": datetime.date.today().isoformat(),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
