@@ -25,6 +25,7 @@ class Accelerator:
     precision: torch.dtype
     channels_last: bool
     kernels: Kernels
+    fused_optimizer: bool
     threads: int
 
     @property
@@ -99,4 +100,11 @@ def accelerator(execution: Execution) -> Accelerator:
     if precision == "auto":
         precision = "bf16" if kind == "cuda" or _cpu_multiplies_bf16() else "fp32"
     threads = execution.threads or max(1, len(os.sched_getaffinity(0)) // local_processes)
-    return Accelerator(device, PRECISIONS[precision], execution.channels_last, execution.kernels, threads)
+    return Accelerator(
+        device=device,
+        precision=PRECISIONS[precision],
+        channels_last=execution.channels_last,
+        kernels=execution.kernels,
+        fused_optimizer=execution.fused_optimizer,
+        threads=threads,
+    )

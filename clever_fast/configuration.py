@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -12,8 +12,13 @@ from jsonargparse import ArgumentParser
 from clever_fast.errors import UserError
 from clever_fast.models import BACKBONES
 from clever_fast.pipelines.policies import POLICIES
-from clever_fast.recipe import Execution, Recipe, Run
+from clever_fast.recipe import EXECUTIONS, Execution, Recipe, Run
 from clever_fast.recipes import RECIPES
+
+DESCRIPTION = (
+    "Pretrain a recipe on a folder of images. --recipe NAME and --execution NAME (fast, plain) choose the values that "
+    "the options below override."
+)
 
 
 class Parser(ArgumentParser):
@@ -34,8 +39,9 @@ class Parser(ArgumentParser):
 def parse_pretrain(words: list[str]) -> tuple[Recipe, Execution, Run]:
     """Read `pretrain`'s command line.
 
-    `--recipe` is the name of a recipe or a YAML file; `--config` is a YAML file of what `--print_config` prints. What
-    stands on the command line overrides what stands in a file, which overrides the recipe of that name.
+    `--recipe` is the name of a recipe or a YAML file, `--execution` the name of an execution; `--config` is a YAML file
+    of what `--print_config` prints. What stands on the command line overrides what stands in a file, which overrides
+    the recipe of that name.
 
     Raises:
         UserError: an unknown recipe, option or value.
@@ -65,8 +71,14 @@ def find_recipe(name: str) -> str:
     return name
 
 
+def _find_execution(name: str) -> Execution:
+    if name not in EXECUTIONS:
+        raise UserError(f"no execution is called {name!r}; there are {' and '.join(EXECUTIONS)}")
+    return EXECUTIONS[name]
+
+
 def _parser(name: str | None, base: Recipe) -> Parser:
-    parser = Parser(prog="clever-fast pretrain", description="Pretrain a recipe on a folder of images.")
+    parser = Parser(prog="clever-fast pretrain", description=DESCRIPTION)
     parser.add_argument("--config", action="config", help="YAML file of options, as --print_config prints it.")
     parser.add_class_arguments(Run)
     parser.add_argument(
@@ -88,7 +100,7 @@ def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
     name, expanded, rest = None, [], iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
-        if option not in ("--recipe", "--recipe.base", "--config"):
+        if option not in ("--recipe", "--recipe.base", "--execution", "--config"):
             expanded.append(word)
             continue
         value = value if equals else next(rest, "")
@@ -97,6 +109,8 @@ def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
         elif option == "--recipe" and Path(value).suffix in (".yaml", ".yml", ".json"):
             content = _read_yaml(value)
             options = {"recipe": content.get("recipe", content)}
+        elif option == "--execution":
+            options = {"execution": asdict(_find_execution(value))}
         else:
             options = {"recipe": value}
         if isinstance(options.get("recipe"), str):

@@ -8,19 +8,19 @@ from clever_fast.methods import Progress
 from clever_fast.recipe import Recipe
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW or SGD in torch's fused form; biases and vectors are not decayed (DINO's two groups)."""
+def make_optimizer(model: nn.Module, recipe: Recipe, *, fused: bool = True) -> torch.optim.Optimizer:
+    """AdamW or SGD, by default in torch's fused form; biases and vectors are not decayed (DINO's two groups)."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1]},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if recipe.optimizer == "sgd":
-        optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9, fused=True)
+        optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9, fused=fused)
         for p in trained:  # frozen layers start later, and the fused form takes no mixture
             optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
         return optimizer
-    return torch.optim.AdamW(groups, lr=0.0, fused=True)
+    return torch.optim.AdamW(groups, lr=0.0, fused=fused)
 
 
 def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: Progress) -> float:
@@ -49,9 +49,14 @@ def gradient_norms(model: nn.Module) -> tuple[list[Tensor], Tensor]:
 def step_unless(skip: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
     """Update the weights, or leave them and the optimizer's state alone where `skip` is 1; the host does not look.
 
-    torch's fused optimizers skip a step where their `found_inf` is 1; an enabled scaler (fp16) sets its own.
+    torch's fused optimizers skip a step where their `found_inf` is 1; an enabled scaler (fp16) sets its own. For others
+    the host does have to look.
     """
-    if not scaler.is_enabled():
+    if not optimizer.defaults["fused"]:
+        if skip.item():
+            scaler.update()
+            return
+    elif not scaler.is_enabled():
         optimizer.found_inf = skip
     scaler.step(optimizer)
     scaler.update()

@@ -124,7 +124,10 @@ class Execution:
         precision: of the networks: bf16 or fp16 autocast, or fp32; auto is bf16 on a GPU or a CPU with AMX, else fp32.
             Losses are always float32.
         channels_last: memory format of convolutions.
-        kernels: of the losses, the clip and the teacher's average on a GPU: fused, or the reference to compare with.
+        kernels: of the losses, the clip and the teacher's average: fused (on a GPU; a CPU runs the reference), the
+            reference, or as the released code does it, pair after pair and tensor after tensor.
+        fused_optimizer: torch's optimizer in one launch for all parameters, which also skips a failed step by itself;
+            without it the host waits for every step's verdict.
         threads: of the data pipeline; 0 for the cores of this machine divided by its processes.
     """
 
@@ -132,7 +135,14 @@ class Execution:
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     channels_last: bool = True
     kernels: Kernels = "fused"
+    fused_optimizer: bool = True
     threads: int = 0
+
+
+EXECUTIONS = {
+    "fast": Execution(),
+    "plain": Execution(kernels="released", fused_optimizer=False, channels_last=False),  # the released code's way
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,7 +125,7 @@ def build(recipe: Recipe, machine: Accelerator) -> Trained:
     """The method of a recipe with its initial weights, on the device, with its optimizer."""
     torch.manual_seed(recipe.seed)
     method = machine.place(recipe.method.build(recipe.backbone, recipe.drop_path))
-    return Trained(method.train(), make_optimizer(method, recipe), machine.scaler())
+    return Trained(method.train(), make_optimizer(method, recipe, fused=machine.fused_optimizer), machine.scaler())
 
 
 def _resume(trained: Trained, recipe: Recipe, run: Run, data: dict) -> int:

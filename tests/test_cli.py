@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import yaml
 from clever_fast import checkpoint, metrics
 from clever_fast.cli import COMMANDS, main
 from clever_fast.configuration import parse_pretrain
+from clever_fast.errors import UserError
+from clever_fast.recipe import EXECUTIONS
 from clever_fast.recipes import RECIPES
 
 PLACES = ["--data", "d", "--run", "r"]
@@ -45,6 +48,15 @@ def test_options_override_the_recipe_that_is_named():
     assert (recipe.backbone, recipe.batch_size, recipe.method.prototypes) == (base.backbone, 512, 65536)
     assert execution.precision == "bf16"
     assert (run.data, run.run, run.keep) == (Path("d"), Path("r"), 4)
+
+
+def test_an_execution_is_chosen_by_name_and_overridden(capsys):
+    words = ["--recipe", "dino_vitt16_in1k", *PLACES]
+    assert parse_pretrain([*words, "--execution", "plain"])[1] == EXECUTIONS["plain"]
+    changed = parse_pretrain([*words, "--execution=plain", "--execution.kernels", "fused"])[1]
+    assert changed == replace(EXECUTIONS["plain"], kernels="fused")
+    with pytest.raises(UserError, match="'quick'; there are fast and plain"):
+        parse_pretrain([*words, "--execution", "quick"])
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from clever_fast import checkpoint, metrics
-from clever_fast.recipe import Execution, Run
+from clever_fast.recipe import EXECUTIONS, Execution, Run
 from clever_fast.train import NotFiniteError, train
 from tests.images import readable, unreadable
 
 CPU = Execution(device="cpu", precision="fp32", threads=2)
+PLAIN = {name: getattr(EXECUTIONS["plain"], name) for name in ("kernels", "fused_optimizer", "channels_last")}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -94,7 +95,7 @@ def test_two_processes_train_what_one_does(images, tmp_path, method):
         assert max(m for name, m in moved.items() if name.startswith(part)) > 100 * tolerance, part
 
 
-@pytest.mark.parametrize("change", [{"channels_last": False}, {"threads": 1}])
+@pytest.mark.parametrize("change", [{"channels_last": False}, {"threads": 1}, PLAIN])
 def test_execution_changes_nothing_but_time(small, images, tmp_path, change):
     run = Run(data=images, run=tmp_path / "a", log_every=1, stop_after=4)
     train(small(base_lr=1e-3, warmup_epochs=0), CPU, run)
