@@ -1,10 +1,14 @@
-"""Tensor -> Tensor. Each op is a folder: the public docstring in `__init__.py`, the equation in `reference.py`.
+"""Tensor -> Tensor. Each op is a folder: the public docstring in `__init__.py`, the equation in `reference.py`, and
+where there are kernels, the operator that calls them in `fused.py`.
 
-Letters used throughout: V student crops, G teacher crops, N images, K prototypes.
+Letters used throughout: V student crops, G teacher crops, N images, K prototypes. In the scans: N images, K groups of D
+channels, L positions, S states, R the rank of delta.
 """
 
+from clever_fast.ops.cross_scan import cross_scan
 from clever_fast.ops.distillation_loss import distillation_loss
 from clever_fast.ops.norm_gap import norm_gap
 from clever_fast.ops.orthogonality_loss import orthogonality_loss
+from clever_fast.ops.selective_scan import selective_scan
 
-__all__ = ["distillation_loss", "norm_gap", "orthogonality_loss"]
+__all__ = ["cross_scan", "distillation_loss", "norm_gap", "orthogonality_loss", "selective_scan"]
