@@ -15,7 +15,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(shell find csrc -type f)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch 'setuptools>=77' wheel
 	$(PIP) --no-build-isolation -e '.[$(DALI),dev]'
-	$(BIN)/python -m clever_fast.ops.extension
+	$(BIN)/python -c 'from clever_fast.ops import extension; print("built:", extension.describe())'
 	@touch $@
 
 demo: setup

@@ -107,6 +107,7 @@ struct OnCpu {
   }
   template <class Params>
   static void backward(const Params& p, const Tensor&) {
+    STD_TORCH_CHECK(p.splits == 1, "clever_fast: the CPU kernels add up all channels themselves: splits ", p.splits);
     torch::stable::parallel_for(0, cpu::backward_tasks(p), 1, [&](int64_t begin, int64_t end) {
       const auto scratch = scratch_of(cpu::backward_scratch(p));
       for (int64_t task = begin; task < end; ++task) cpu::backward(p, task, scratch[0].lanes);
@@ -122,6 +123,7 @@ struct OnCuda {
   }
   template <class Params>
   static void backward(const Params& p, const Tensor& on) {
+    STD_TORCH_CHECK(p.splits <= (p.D + 31) / 32, "clever_fast: splits ", p.splits, " of ", p.D, " channels");
     launch(on, [&](void* stream) { return cuda::backward(p, stream); });
   }
   template <class Launch>
@@ -184,6 +186,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> cross_scan_backward(
   Tensor dD = empty(x, {groups, 4, p.D}), dbias = empty(x, {groups, 4, p.D});
   p.dx = data(dx), p.dlow = data(dlow), p.dweight = data(dweight), p.dA = data(dA);
   p.dskip = data(dD), p.dbias = data(dbias);
+  STD_TORCH_CHECK(groups <= p.N, "clever_fast: groups ", groups, " of ", p.N, " images");
   Device::backward(p, x);
   return {dx, dlow, dweight, dA, dD, dbias};
 }

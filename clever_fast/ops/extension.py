@@ -60,7 +60,3 @@ def describe() -> str:
     if missing:
         return f"no kernels: {missing}"
     return "CPU and CUDA kernels" if has_kernels("cuda") else "CPU kernels only, as nvcc was not found"
-
-
-if __name__ == "__main__":
-    print(describe())

@@ -5,12 +5,12 @@ namespace clever_fast::cpu {
 
 int64_t forward_tasks(const CrossScan& p) { return p.N * tiles(p.D); }
 
-int64_t forward_scratch(const CrossScan& p) { return MAX_SEGMENT * p.width(); }
+int64_t forward_scratch(const CrossScan& p) { return SEGMENT * p.width(); }
 
 int64_t backward_tasks(const CrossScan& p) { return p.groups; }
 
 int64_t backward_scratch(const CrossScan& p) {
-  return ((tiles(p.D) + 2 * p.S) * MAX_SEGMENT + p.S * tiles(p.D)) * LANES + 2 * MAX_SEGMENT * p.width();
+  return ((tiles(p.D) + 2 * p.S) * SEGMENT + p.S * tiles(p.D)) * LANES + 2 * SEGMENT * p.width();
 }
 
 // One segment of one direction: where its positions are, and what `low` holds there.
@@ -42,8 +42,8 @@ CLEVER_FAST_INLINE void expand(
 FOR_EACH_CPU void forward(const CrossScan& p, int64_t task, float* low) {
   const int64_t n = task / tiles(p.D), c = task % tiles(p.D) * LANES;
   const int active = int(std::min<int64_t>(LANES, p.D - c));
-  int64_t at[MAX_SEGMENT];
-  V u[MAX_SEGMENT], delta[MAX_SEGMENT], y[MAX_SEGMENT];
+  int64_t at[SEGMENT];
+  V u[SEGMENT], delta[SEGMENT], y[SEGMENT];
   for (int k = 0; k < 4; ++k) {
     const V skip = load(p.skip + k * p.D + c, active), bias = load(p.bias + k * p.D + c, active);
     V h[MAX_STATES] = {};
@@ -94,7 +94,7 @@ CLEVER_FAST_INLINE void low_gradient(const CrossScan& p, const V* ddelta, const 
         V w[4];
         for (int j = 0; j < 4; ++j) w[j] = load(weight + std::min(r + j, p.R - 1) * p.D + tile * LANES, active);
         for (int i = 0; i < 4; ++i)
-          for (int j = 0; j < 4; ++j) sums[4 * i + j] += ddelta[tile * MAX_SEGMENT + std::min(l + i, count - 1)] * w[j];
+          for (int j = 0; j < 4; ++j) sums[4 * i + j] += ddelta[tile * SEGMENT + std::min(l + i, count - 1)] * w[j];
       }
       float block[LANES];
       store(block, sum_each(sums));
@@ -107,15 +107,15 @@ CLEVER_FAST_INLINE void low_gradient(const CrossScan& p, const V* ddelta, const 
 FOR_EACH_CPU void backward(const CrossScan& p, int64_t group, float* scratch) {
   const int64_t padded = tiles(p.D) * LANES, width = p.width();
   V* const ddelta = reinterpret_cast<V*>(scratch);                                   // (tiles, segment)
-  V* const dBC = ddelta + tiles(p.D) * MAX_SEGMENT;                                  // (segment, 2 S)
-  float* const low = reinterpret_cast<float*>(dBC + MAX_SEGMENT * 2 * p.S);          // (segment, width)
-  float *const dlow = low + MAX_SEGMENT * width, *const g = dlow + MAX_SEGMENT * width;
+  V* const dBC = ddelta + tiles(p.D) * SEGMENT;                                  // (segment, 2 S)
+  float* const low = reinterpret_cast<float*>(dBC + SEGMENT * 2 * p.S);          // (segment, width)
+  float *const dlow = low + SEGMENT * width, *const g = dlow + SEGMENT * width;
   float *const dweight = p.dweight + group * 4 * p.R * p.D, *const dA = p.dA + group * 4 * p.S * p.D;
   float *const dskip = p.dskip + group * 4 * p.D, *const dbias = p.dbias + group * 4 * p.D;
   std::fill_n(dweight, 4 * p.R * p.D, 0.f), std::fill_n(dA, 4 * p.S * p.D, 0.f);
   std::fill_n(dskip, 4 * p.D, 0.f), std::fill_n(dbias, 4 * p.D, 0.f);
-  int64_t at[MAX_SEGMENT];
-  V u[MAX_SEGMENT], delta[MAX_SEGMENT], slope[MAX_SEGMENT], dy[MAX_SEGMENT], du[MAX_SEGMENT];
+  int64_t at[SEGMENT];
+  V u[SEGMENT], delta[SEGMENT], slope[SEGMENT], dy[SEGMENT], du[SEGMENT];
   for (int64_t n = share(group, p.groups, p.N); n < share(group + 1, p.groups, p.N); ++n)
     for (int k = 0; k < 4; ++k) {
       const float* const weight = p.weight + k * p.R * p.D;
@@ -127,7 +127,7 @@ FOR_EACH_CPU void backward(const CrossScan& p, int64_t group, float* scratch) {
           const int active = int(std::min<int64_t>(LANES, p.D - c));
           const int64_t channel = k * p.D + c;
           const V skip = load(p.skip + channel, active);
-          V* const dd = ddelta + c / LANES * MAX_SEGMENT;
+          V* const dd = ddelta + c / LANES * SEGMENT;
           expand(p, weight + c, load(p.bias + channel, active), low, active, count, delta);
           V sum = load(dskip + channel, active);
           for (int l = 0; l < count; ++l) {

@@ -41,8 +41,8 @@ FOR_EACH_CPU void forward(const Scan& p, int64_t task) {
   const int64_t row = (n * KD + channel) * p.L;
   const V skip = load(p.skip + channel, active), bias = load(p.bias + channel, active);
   V h[MAX_STATES] = {};
-  V u[MAX_SEGMENT], delta[MAX_SEGMENT], y[MAX_SEGMENT];
-  float B[MAX_SEGMENT], C[MAX_SEGMENT];
+  V u[SEGMENT], delta[SEGMENT], y[SEGMENT];
+  float B[SEGMENT], C[SEGMENT];
   for (int64_t segment = 0, start = 0; start < p.L; ++segment, start += p.segment) {
     const int count = int(std::min(p.segment, p.L - start));
     load_columns(u, p.dtype, p.u, row + start, p.L, active, count);
@@ -68,8 +68,8 @@ FOR_EACH_CPU void backward(const Scan& p, int64_t nk, float* scratch) {
   float *const dskip = dA + p.S * padded, *const dbias = dskip + padded;             // (padded)
   V* const dBC = reinterpret_cast<V*>(dbias + padded);                               // (2, S, segment)
   std::fill(scratch, dbias + padded, 0.f);
-  V u[MAX_SEGMENT], delta[MAX_SEGMENT], slope[MAX_SEGMENT], dy[MAX_SEGMENT], du[MAX_SEGMENT], ddelta[MAX_SEGMENT];
-  float B[MAX_SEGMENT], C[MAX_SEGMENT];
+  V u[SEGMENT], delta[SEGMENT], slope[SEGMENT], dy[SEGMENT], du[SEGMENT], ddelta[SEGMENT];
+  float B[SEGMENT], C[SEGMENT];
   for (int64_t segment = p.segments() - 1; segment >= 0; --segment) {
     const int64_t start = segment * p.segment;
     const int count = int(std::min(p.segment, p.L - start));

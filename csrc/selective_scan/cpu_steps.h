@@ -14,9 +14,11 @@
 
 namespace clever_fast::cpu {
 
+constexpr int SEGMENT = (MAX_SEGMENT + LANES - 1) / LANES * LANES;  // room for whole vectors
+
 inline int64_t tiles(int64_t channels) { return (channels + LANES - 1) / LANES; }
 
-// One state of 16 channels over up to MAX_SEGMENT positions. B and C are scalars `stride` apart.
+// One state of 16 channels over up to SEGMENT positions. B and C are scalars `stride` apart.
 struct Steps {
   int count;
   const V *u, *delta;
@@ -37,7 +39,7 @@ CLEVER_FAST_INLINE V scan_forward(const Steps& x, V A, V h, V* y) {
 // right, already through that step's decay. Returns it for the next segment to the left.
 CLEVER_FAST_INLINE V scan_backward(
     const Steps& x, V A, V h, V g, const V* dy, V* du, V* ddelta, V* dB, V* dC, int64_t stride, V& dA) {
-  V decay[MAX_SEGMENT], before[MAX_SEGMENT];
+  V decay[SEGMENT], before[SEGMENT];
   for (int l = 0; l < x.count; ++l) {
     decay[l] = exp2(x.delta[l] * (A * LOG2_E));
     before[l] = h;

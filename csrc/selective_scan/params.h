@@ -3,9 +3,15 @@
 #pragma once
 #include <cstdint>
 
+#ifdef __CUDACC__
+#define CLEVER_FAST_BOTH __host__ __device__
+#else
+#define CLEVER_FAST_BOTH
+#endif
+
 namespace clever_fast {
 
-constexpr int MAX_SEGMENT = 64;  // positions between two saved states, a multiple of 8
+constexpr int MAX_SEGMENT = 56;  // positions between two saved states; 7 warps of 8, twice on one multiprocessor
 constexpr int MAX_STATES = 16;
 constexpr int MAX_RANK = 128;
 
@@ -29,7 +35,7 @@ struct Scan {
   float *dskip, *dbias;        // +(N, K*D)
   float *dB, *dC;              // +(splits, N, K, S, L)
 
-  int64_t segments() const { return (L + segment - 1) / segment; }
+  CLEVER_FAST_BOTH int64_t segments() const { return (L + segment - 1) / segment; }
 };
 
 // y of cross_scan: four scans over an image, each position's step, input and output matrices in `low`.
@@ -50,16 +56,10 @@ struct CrossScan {
   float *dA;                   // +(groups, 4, S, D)
   float *dskip, *dbias;        // +(groups, 4, D)
 
-  int64_t L() const { return H * W; }
-  int64_t segments() const { return (L() + segment - 1) / segment; }
-  int64_t width() const { return R + 2 * S; }
+  CLEVER_FAST_BOTH int64_t L() const { return H * W; }
+  CLEVER_FAST_BOTH int64_t segments() const { return (L() + segment - 1) / segment; }
+  CLEVER_FAST_BOTH int64_t width() const { return R + 2 * S; }
 };
-
-#ifdef __CUDACC__
-#define CLEVER_FAST_BOTH __host__ __device__
-#else
-#define CLEVER_FAST_BOTH
-#endif
 
 // Where step `l` of direction `k` is in the image: row by row, column by column, and both backwards.
 CLEVER_FAST_BOTH inline int64_t position(int k, int l, int H, int W) {

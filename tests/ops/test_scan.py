@@ -38,7 +38,7 @@ def test_the_library_was_built_here():
 @needs_library
 @pytest.mark.parametrize(("L", "S", "dtype"), scans.MATRIX)
 def test_selective_scan_equals_the_recurrence(L, S, dtype):
-    N, K, D = (2, 2, 19) if L < 1000 else (1, 1, 5)  # 19: one full vector of channels and a part of one
+    N, K, D = (2, 2, 19) if L < 500 else (1, 1, 5)  # 19: one full vector of channels and a part of one
     tensors = [in_a_moat(x) for x in scans.inputs(N, K, D, S, L, dtype)]
     scans.assert_results(
         scans.NAMES, scans.with_gradients(ops.selective_scan, tensors), *scans.expected(N, K, D, S, L, dtype)
@@ -169,7 +169,10 @@ def change(index, new):
 BAD = {
     "u": (change(0, lambda x: x[0]), r"u has shape \(4, 5\); expected \(N, K\*D, L\)"),
     "no position": (change(0, lambda x: x[..., :0]), r"u has shape \(2, 4, 0\).*at least 1"),
-    "groups": (change(3, lambda x: x[:, :1].repeat(1, 3, 1, 1)), r"B has shape \(2, 3, 1, 5\).*K dividing 4"),
+    "groups": (
+        change(3, lambda x: x[:, :1].repeat(1, 3, 1, 1)),
+        r"B has shape \(2, 3, 1, 5\).*K dividing the 4 channels",
+    ),
     "delta": (change(1, lambda x: x[:, :, :4]), r"delta has shape \(2, 4, 4\); expected \(2, 4, 5\)"),
     "A": (change(2, lambda x: x[:3]), r"A has shape \(3, 1\); expected \(4, 1\)"),
     "C": (change(4, lambda x: x[:1]), r"C has shape \(1, 2, 1, 5\); expected \(2, 2, 1, 5\)"),
@@ -247,5 +250,5 @@ def test_segments_are_whole_warps_and_waste_little():
     for L in range(1, 4000):
         length = segment_length(L)
         assert length % 8 == 0
-        assert 8 <= length <= 64
-    assert [segment_length(L) for L in (9, 36, 49, 144, 196, 576, 784, 3136)] == [16, 40, 56, 48, 40, 64, 56, 64]
+        assert 8 <= length <= 56
+    assert [segment_length(L) for L in (9, 36, 49, 144, 196, 576, 784, 3136)] == [16, 40, 56, 48, 40, 48, 56, 56]

@@ -17,13 +17,13 @@ def selective_scan(
 
 
 def segment_length(L: int) -> int:
-    """Positions between two states that are kept for the backward pass: eight for each warp of a block, at most 64.
+    """Positions between two states that are kept for the backward pass: eight for each warp of a block, at most 56.
 
     Of several lengths it is the one that leaves the fewest positions of the last segment idle.
     """
-    if L <= 64:
+    if L <= 56:
         return -(-L // 8) * 8
-    return min(range(64, 24, -8), key=lambda length: -(-L // length) * length)
+    return min(range(56, 24, -8), key=lambda length: -(-L // length) * length)
 
 
 def channel_splits(D: int, device: torch.device) -> int:
