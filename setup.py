@@ -28,7 +28,7 @@ from setuptools.command.build_ext import build_ext
 MAPPED = ("pipelines", "benchmarks")
 OLDEST_TORCH = "0x020B000000000000ULL"  # 2.11: what the stable ABI's headers may assume
 ARCHITECTURES = "8.0;9.0;10.0+PTX"
-CXX_FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-Wall", "-Wno-psabi"]
+CXX_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-Wall", "-Wno-psabi"]
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xfatbin=-compress-all"]
 
 

@@ -53,8 +53,9 @@ Tensor empty(const Tensor& like, Shape shape, ScalarType dtype = ScalarType::Flo
 
 float* data(const Tensor& tensor) { return static_cast<float*>(tensor.mutable_data_ptr()); }
 
-void check_segment(int64_t segment, int64_t splits, int64_t groups, int64_t S, int64_t R) {
-  STD_TORCH_CHECK(segment > 0 && segment <= MAX_SEGMENT && segment % 8 == 0, "clever_fast: segment ", segment);
+void check_sizes(bool cuda, int64_t segment, int64_t splits, int64_t groups, int64_t S, int64_t R) {
+  const int64_t most = cuda ? MAX_CUDA_SEGMENT : MAX_CPU_SEGMENT;
+  STD_TORCH_CHECK(segment > 0 && segment <= most && segment % 8 == 0, "clever_fast: segment ", segment);
   STD_TORCH_CHECK(splits > 0 && groups > 0 && S > 0 && S <= MAX_STATES && R >= 0 && R <= MAX_RANK,
                   "clever_fast: splits ", splits, ", groups ", groups, ", states ", S, ", rank ", R);
 }
@@ -65,7 +66,7 @@ Scan scan_of(const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor
   Scan p{};
   p.N = u.size(0), p.K = B.size(1), p.D = u.size(1) / p.K, p.S = A.size(0), p.L = u.size(2);
   p.segment = segment, p.splits = splits, p.softplus = softplus, p.dtype = dtype_of(u);
-  check_segment(segment, splits, 1, p.S, 0);
+  check_sizes(u.is_cuda(), segment, splits, 1, p.S, 0);
   p.u = check(u, dtype, {p.N, p.K * p.D, p.L}, "u"), p.delta = check(delta, dtype, {p.N, p.K * p.D, p.L}, "delta");
   p.B = check(B, dtype, {p.N, p.K, p.S, p.L}, "B"), p.C = check(C, dtype, {p.N, p.K, p.S, p.L}, "C");
   p.A = floats(A, {p.S, p.K * p.D}, "A");
@@ -79,7 +80,7 @@ CrossScan cross_scan_of(const Tensor& x, const Tensor& low, const Tensor& weight
   CrossScan p{};
   p.N = x.size(0), p.H = x.size(1), p.W = x.size(2), p.D = x.size(3), p.S = A.size(1), p.R = weight.size(1);
   p.segment = segment, p.splits = splits, p.groups = groups, p.dtype = dtype_of(x);
-  check_segment(segment, splits, groups, p.S, p.R);
+  check_sizes(x.is_cuda(), segment, splits, groups, p.S, p.R);
   p.x = check(x, dtype, {p.N, p.H, p.W, p.D}, "x"), p.low = check(low, dtype, {p.N, p.H, p.W, 4, p.width()}, "low");
   p.weight = floats(weight, {4, p.R, p.D}, "weight"), p.A = floats(A, {4, p.S, p.D}, "A");
   p.skip = floats(D, {4, p.D}, "D"), p.bias = floats(bias, {4, p.D}, "delta_bias");
@@ -90,7 +91,7 @@ struct alignas(64) Line {
   float lanes[16];
 };
 
-std::unique_ptr<Line[]> scratch_of(int64_t floats) { return std::make_unique_for_overwrite<Line[]>((floats + 15) / 16); }
+std::unique_ptr<Line[]> scratch_of(int64_t floats) { return std::unique_ptr<Line[]>(new Line[(floats + 15) / 16]); }
 
 // Where the kernels run. Each has the same two functions.
 struct OnCpu {

@@ -129,7 +129,7 @@ FOR_EACH_CPU void backward(const CrossScan& p, int64_t group, float* scratch) {
           const V skip = load(p.skip + channel, active);
           V* const dd = ddelta + c / LANES * SEGMENT;
           expand(p, weight + c, load(p.bias + channel, active), low, active, count, delta);
-          V sum = load(dskip + channel, active);
+          V sum{};  // of this segment: long sums are added up in two steps
           for (int l = 0; l < count; ++l) {
             u[l] = load(p.dtype, p.x, at[l] * p.D + c, active);
             dy[l] = load(p.dy + at[l] * p.D + c, active);
@@ -137,24 +137,24 @@ FOR_EACH_CPU void backward(const CrossScan& p, int64_t group, float* scratch) {
             du[l] = skip * dy[l], dd[l] = V{};
             sum += u[l] * dy[l];
           }
-          store(dskip + channel, sum, active);
+          store(dskip + channel, load(dskip + channel, active) + sum, active);
           for (int64_t s = 0; s < p.S; ++s) {
             const float* const B = low + p.R + s;
             const V A = load(p.A + (k * p.S + s) * p.D + c, active);
             const V h = load(p.states + (((n * 4 + k) * p.segments() + segment) * p.S + s) * p.D + c, active);
             float* const sum_A = dA + (k * p.S + s) * p.D + c;
-            V through = load(sum_A, active);
+            V through{};
             const V left = scan_backward({count, u, delta, B, B + p.S, width}, A, h, load(g + s * padded + c), dy, du,
                                          dd, dBC + s, dBC + p.S + s, 2 * p.S, through);
-            store(g + s * padded + c, left), store(sum_A, through, active);
+            store(g + s * padded + c, left), store(sum_A, load(sum_A, active) + through, active);
           }
-          sum = load(dbias + channel, active);
+          sum = V{};
           for (int l = 0; l < count; ++l) {
             sum += dd[l] *= slope[l];
             float* const to = p.dx + at[l] * p.D + c;
             store(to, k == 0 ? du[l] : load(to, active) + du[l], active);
           }
-          store(dbias + channel, sum, active);
+          store(dbias + channel, load(dbias + channel, active) + sum, active);
           weight_gradient(p, dd, low, count, active, dweight + k * p.R * p.D + c);
         }
         low_gradient(p, ddelta, weight, count, dlow);

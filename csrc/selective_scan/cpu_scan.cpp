@@ -81,7 +81,7 @@ FOR_EACH_CPU void backward(const Scan& p, int64_t nk, float* scratch) {
       load_columns(u, p.dtype, p.u, row, p.L, active, count);
       load_columns(delta, p.dtype, p.delta, row, p.L, active, count);
       load_columns(dy, Dtype::float32, p.dy, row, p.L, active, count);
-      V sum = load(dskip + c);
+      V sum{};  // of this segment: long sums are added up in two steps
       for (int l = 0; l < count; ++l) {
         delta[l] += bias;
         slope[l] = splat(1.f);
@@ -89,20 +89,20 @@ FOR_EACH_CPU void backward(const Scan& p, int64_t nk, float* scratch) {
         du[l] = skip * dy[l], ddelta[l] = V{};
         sum += u[l] * dy[l];
       }
-      store(dskip + c, sum);
+      store(dskip + c, load(dskip + c) + sum);
       for (int64_t s = 0; s < p.S; ++s) {
         widen(B, p.dtype, p.B, (nk * p.S + s) * p.L + start, count);
         widen(C, p.dtype, p.C, (nk * p.S + s) * p.L + start, count);
         const V h = load(p.states + ((n * p.segments() + segment) * p.S + s) * KD + channel, active);
-        V sum_A = load(dA + s * padded + c);
+        V sum_A{};
         V *const dB = dBC + s * p.segment, *const dC = dB + p.S * p.segment;
         const V left = scan_backward({count, u, delta, B, C, 1}, load(p.A + s * KD + channel, active), h,
                                      load(g + s * padded + c), dy, du, ddelta, dB, dC, 1, sum_A);
-        store(g + s * padded + c, left), store(dA + s * padded + c, sum_A);
+        store(g + s * padded + c, left), store(dA + s * padded + c, load(dA + s * padded + c) + sum_A);
       }
-      sum = load(dbias + c);
+      sum = V{};
       for (int l = 0; l < count; ++l) sum += ddelta[l] *= slope[l];
-      store(dbias + c, sum);
+      store(dbias + c, load(dbias + c) + sum);
       store_columns(p.dtype, p.du, row, du, p.L, active, count);
       store_columns(p.dtype, p.ddelta, row, ddelta, p.L, active, count);
     }

@@ -14,7 +14,7 @@
 
 namespace clever_fast::cpu {
 
-constexpr int SEGMENT = (MAX_SEGMENT + LANES - 1) / LANES * LANES;  // room for whole vectors
+constexpr int SEGMENT = MAX_CPU_SEGMENT;
 
 inline int64_t tiles(int64_t channels) { return (channels + LANES - 1) / LANES; }
 

@@ -8,7 +8,7 @@ namespace clever_fast::cuda {
 // Offsets into a block's shared memory, in floats; those that are known when compiling take no register. A row of `low`
 // is one position: the rank padded to a multiple of 4 with zeros, so that it is read as float4, then B and C.
 struct CrossShared {
-  static constexpr int stretches = 0, places = stretches + 2 * 2 * MAX_WARPS * LANES, low = places + MAX_SEGMENT;
+  static constexpr int stretches = 0, places = stretches + 2 * 2 * MAX_WARPS * LANES, low = places + MAX_CUDA_SEGMENT;
   static constexpr int PITCH = LANES + 1;  // of ddelta: odd, so that 32 positions hit 32 banks
   int rank, stride, carry, ddelta, weight, dweight, sums, total;
   CLEVER_FAST_BOTH CrossShared(int warps, int S, int R, bool backward) {

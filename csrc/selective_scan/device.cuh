@@ -13,7 +13,7 @@
 
 namespace clever_fast::cuda {
 
-constexpr int LANES = 32, ITEMS = 8, MAX_WARPS = MAX_SEGMENT / ITEMS;
+constexpr int LANES = 32, ITEMS = 8, MAX_WARPS = MAX_CUDA_SEGMENT / ITEMS;
 constexpr int ROW_OF_SUMS = MAX_WARPS * LANES;
 constexpr unsigned ALL = 0xffffffffu;
 constexpr float LOG2_E = 1.4426950408889634f;

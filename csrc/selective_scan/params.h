@@ -11,7 +11,9 @@
 
 namespace clever_fast {
 
-constexpr int MAX_SEGMENT = 56;  // positions between two saved states; 7 warps of 8, twice on one multiprocessor
+// Positions between two saved states: at most 7 warps of 8 on a GPU, of which two blocks fit on a multiprocessor with 128
+// registers a thread, and four vectors of 16 on a CPU.
+constexpr int MAX_CUDA_SEGMENT = 56, MAX_CPU_SEGMENT = 64;
 constexpr int MAX_STATES = 16;
 constexpr int MAX_RANK = 128;
 

@@ -137,36 +137,51 @@ CLEVER_FAST_INLINE V sum_each(V (&rows)[LANES]) {
   return rows[0];
 }
 
+// Fewer than 16 elements in pieces of 8, 4, 2 and 1: memcpy of a length known only at run time is a call.
+template <class T>
+CLEVER_FAST_INLINE void copy_some(T* to, const T* from, int64_t count) {
+  if (count & 8) __builtin_memcpy(to, from, 8 * sizeof(T)), to += 8, from += 8;
+  if (count & 4) __builtin_memcpy(to, from, 4 * sizeof(T)), to += 4, from += 4;
+  if (count & 2) __builtin_memcpy(to, from, 2 * sizeof(T)), to += 2, from += 2;
+  if (count & 1) *to = *from;
+}
+
 // Of fewer than 16 lanes only the first `count` are touched; the others load as 0.
 CLEVER_FAST_INLINE V load(const float* from, int64_t count) {
   if (count >= LANES) return load(from);
   float some[LANES] = {};
-  __builtin_memcpy(some, from, size_t(count) * sizeof *from);
+  copy_some(some, from, count);
   return load(some);
 }
 
 CLEVER_FAST_INLINE void store(float* to, V x, int64_t count) {
   if (count >= LANES) return store(to, x);
-  __builtin_memcpy(to, &x, size_t(count) * sizeof *to);
+  float some[LANES];
+  store(some, x);
+  copy_some(to, some, count);
 }
 
 // The same of elements of any dtype, `offset` elements after `base`.
 CLEVER_FAST_INLINE V load(Dtype dtype, const void* base, int64_t offset, int64_t count) {
   if (dtype == Dtype::float32) return load(static_cast<const float*>(base) + offset, count);
   const uint16_t* const from = static_cast<const uint16_t*>(base) + offset;
-  Short half = {};
-  if (count >= LANES)
-    half = read<Short>(from);
-  else
-    __builtin_memcpy(&half, from, size_t(count) * sizeof *from);
-  const U wide = __builtin_convertvector(half, U);
+  uint16_t some[LANES] = {};
+  if (count < LANES) copy_some(some, from, count);
+  const U wide = __builtin_convertvector(read<Short>(count < LANES ? some : from), U);
   return dtype == Dtype::float16 ? from_half(wide) : from_bfloat16(wide);
 }
 
 CLEVER_FAST_INLINE void store(Dtype dtype, void* base, int64_t offset, V x, int64_t count) {
   if (dtype == Dtype::float32) return store(static_cast<float*>(base) + offset, x, count);
   const Short half = __builtin_convertvector(dtype == Dtype::float16 ? to_half(x) : to_bfloat16(x), Short);
-  __builtin_memcpy(static_cast<uint16_t*>(base) + offset, &half, size_t(count < LANES ? count : LANES) * sizeof(uint16_t));
+  uint16_t* const to = static_cast<uint16_t*>(base) + offset;
+  if (count >= LANES) {
+    __builtin_memcpy(to, &half, sizeof half);
+    return;
+  }
+  uint16_t some[LANES];
+  __builtin_memcpy(some, &half, sizeof half);
+  copy_some(to, some, count);
 }
 
 }  // namespace clever_fast::cpu

@@ -46,7 +46,7 @@ def test_cross_scan_equals_the_cpu_kernel(emulator, size, dtype):
     low = torch.nn.functional.linear(x.float(), projection.flatten(0, 1)).unflatten(-1, projection.shape[:2])
     weight, A = dt.transpose(1, 2).contiguous(), A.unflatten(0, (4, -1)).transpose(1, 2).contiguous()
     operands = [x, low.to(dtype), weight, A, D.view(4, -1), bias.view(4, -1)]
-    segment = segment_length(x.shape[1] * x.shape[2])
+    segment = segment_length(x.shape[1] * x.shape[2], x.device)
     expected = scans.with_gradients(lambda *xs: torch.ops.clever_fast.cross_scan(*xs, segment)[0], operands)
     results = emulator.cross_scan(*operands, scans.output_gradient(x.shape), seed=size[0])
     floor = 1e-5 if dtype == torch.float32 else torch.finfo(dtype).eps

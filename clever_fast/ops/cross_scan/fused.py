@@ -14,7 +14,7 @@ def cross_scan(x: Tensor, x_proj_weight: Tensor, dt_weight: Tensor, A: Tensor, D
     weight, A = dt_weight.transpose(1, 2), A.unflatten(0, (4, -1)).transpose(1, 2)  # (4, R, D), (4, S, D)
     D, delta_bias = (v.unflatten(0, (4, -1)) for v in (D, delta_bias))
     tensors = (t.contiguous() for t in (x, low.to(x.dtype), weight, A, D, delta_bias))
-    y, _states = torch.ops.clever_fast.cross_scan(*tensors, segment_length(x.shape[1] * x.shape[2]))
+    y, _states = torch.ops.clever_fast.cross_scan(*tensors, segment_length(x.shape[1] * x.shape[2], x.device))
     return y
 
 

@@ -11,16 +11,19 @@ def selective_scan(
 ) -> Tensor:
     u, delta, A, B, C, D, bias = (x.contiguous() for x in (u, delta, A.t(), B, C, D, delta_bias))
     y, _states = torch.ops.clever_fast.selective_scan(
-        u, delta, A, B, C, D, bias, delta_softplus, segment_length(u.shape[2])
+        u, delta, A, B, C, D, bias, delta_softplus, segment_length(u.shape[2], u.device)
     )
     return y
 
 
-def segment_length(L: int) -> int:
-    """Positions between two states that are kept for the backward pass: eight for each warp of a block, at most 56.
+def segment_length(L: int, device: torch.device) -> int:
+    """Positions between two states that are kept for the backward pass.
 
-    Of several lengths it is the one that leaves the fewest positions of the last segment idle.
+    CUDA: eight for each warp of a block, at most 56; of several lengths the one that leaves the fewest positions of the
+    last segment idle. CPU: whole vectors of 16, at most 64.
     """
+    if device.type != "cuda":
+        return min(64, -(-L // 16) * 16)
     if L <= 56:
         return -(-L // 8) * 8
     return min(range(56, 24, -8), key=lambda length: -(-L // length) * length)

@@ -34,3 +34,8 @@ const char* scan_backward(const clever_fast::Scan* p, unsigned seed) { return ba
 const char* cross_forward(const clever_fast::CrossScan* p, unsigned seed) { return forward(*p, seed); }
 const char* cross_backward(const clever_fast::CrossScan* p, unsigned seed) { return backward(*p, seed); }
 }
+
+extern "C" {
+int scan_shared_bytes(int warps, int S, bool backward) { return 4 * cuda::ScanShared(warps, S, backward).total; }
+int cross_shared_bytes(int warps, int S, int R, bool backward) { return 4 * cuda::CrossShared(warps, S, R, backward).total; }
+}

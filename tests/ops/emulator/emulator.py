@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clever_fast.ops.selective_scan.fused import channel_splits, segment_length
 
+CUDA = torch.device("cuda")
 HERE = Path(__file__).parent
 HEADERS = HERE.parents[2] / "csrc" / "selective_scan"
 SIZES = {"scan": "N K D S L segment splits", "cross": "N H W D S R segment splits groups"}
@@ -50,7 +51,7 @@ class Emulator:
         """y and the seven gradients; dy is the gradient of y."""
         u, delta, A, B, C, D, bias = map(moated, tensors)
         (N, KD, L), (_, K, S, _) = u.shape, B.shape
-        segment, splits = segment_length(L), channel_splits(KD // K, torch.device("cuda"))
+        segment, splits = segment_length(L, CUDA), channel_splits(KD // K, CUDA)
         sizes = {
             "N": N,
             "K": K,
@@ -74,7 +75,7 @@ class Emulator:
     def cross_scan(self, x, low, weight, A, D, bias, dy, *, groups=2, seed=0) -> list[Tensor]:
         """y and the gradients of x, low (N, H, W, 4, R + 2S), weight (4, R, D), A (4, S, D), D and bias (4, D)."""
         N, H, W, channels = x.shape
-        segment, splits = segment_length(H * W), channel_splits(channels, torch.device("cuda"))
+        segment, splits = segment_length(H * W, CUDA), channel_splits(channels, CUDA)
         S, R = A.shape[1], weight.shape[1]
         sizes = {
             "N": N,
