@@ -208,6 +208,28 @@ def test_the_fused_scan_and_the_plain_one_train_alike(small, monkeypatch):
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-4, msg=name)
 
 
+def one_rank(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = torch.nn.parallel.DistributedDataParallel(VMamba(16, (1, 1)), static_graph=True)
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    model(images[2 * rank : 2 * rank + 2]).square().mean().backward()
+    torch.save([p.grad for p in model.module.parameters()], f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.full
+def test_two_processes_average_their_gradients(tmp_path):
+    torch.multiprocessing.spawn(one_rank, (str(tmp_path),), nprocs=2)
+    torch.manual_seed(0)
+    model = VMamba(16, (1, 1))
+    model(torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))).square().mean().backward()
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    for p, a, b in zip(model.parameters(), first, second, strict=True):
+        assert torch.equal(a, b)
+        torch.testing.assert_close(a, p.grad, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.full
 def test_vmamba_tiny_runs_one_step_at_full_size():
     model = BACKBONES["vmamba_tiny"].build(0.2)

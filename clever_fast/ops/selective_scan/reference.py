@@ -18,7 +18,7 @@ def selective_scan(
     x, delta = (t.unflatten(1, (K, -1)).unsqueeze(3) for t in (u, delta))  # (N, K, D, 1, L)
     A, B, C = A.unflatten(0, (K, -1)), B.unsqueeze(2), C.unsqueeze(2)  # (K, D, S), (N, K, 1, S, L)
     h, y = torch.zeros_like(A), []
-    for l in range(u.shape[2]):
-        h = torch.exp(delta[..., l] * A) * h + delta[..., l] * x[..., l] * B[..., l]  # (N, K, D, S)
-        y.append((h * C[..., l]).sum(-1))
+    for t_l, x_l, B_l, C_l in zip(*(t.unbind(-1) for t in (delta, x, B, C)), strict=True):
+        h = torch.exp(t_l * A) * h + t_l * x_l * B_l  # (N, K, D, S)
+        y.append((h * C_l).sum(-1))
     return torch.stack(y, -1).flatten(1, 2) + D[:, None] * u
