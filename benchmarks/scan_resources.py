@@ -5,13 +5,15 @@ python -m clever_fast.benchmarks.scan_resources
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
-from clever_fast.benchmarks.measure import DOCS, write_section
+from clever_fast.benchmarks.measure import DOCS, conditions, write_section
 from clever_fast.ops.extension import LIBRARY
 
 DTYPES = {"If": "float32", "I6__half": "float16", "I13__nv_bfloat16": "bfloat16"}
@@ -70,5 +72,32 @@ def table() -> str:
     return "\n".join([*lines, "", note, ""])
 
 
+def build_log() -> str:
+    """Builds the library anew and tells how long each compiler took."""
+    command = [sys.executable, "setup.py", "build_ext", "--inplace", "--force"]
+    done = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True, check=True)
+    lines, what = ["```", "$ python setup.py build_ext --inplace"], ""
+    for line in done.stderr.splitlines():
+        if line.startswith("clever_fast: "):
+            lines.append(re.sub(r"\S*/(?=nvcc|_C\.so)", "", line))
+        elif match := re.search(r"-c csrc/(\S+)", line):
+            what = match[1]
+        elif " -shared " in line:
+            what = "link"
+        elif line.startswith("# "):
+            lines.append(f"{line.removeprefix('# '):>7}  {what}")
+        else:
+            lines.append(line)  # a compiler's warning
+    facts = conditions()
+    nvcc = subprocess.run(["nvcc", "--version"], capture_output=True, text=True).stdout
+    release = re.search(r"release ([\d.]+)", nvcc)
+    versions = f"nvcc {release[1] if release else 'none'}, torch {facts['versions']['torch']}"
+    return "\n".join([*lines, "```", f"{facts['cores']} cores of an {facts['cpu']}, {versions}, {facts['date']}.", ""])
+
+
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", action="store_true", help="build the library first, and put the log into the docs")
+    if parser.parse_args().build:
+        write_section(DOCS / "selective-scan.md", "build", build_log())
     write_section(DOCS / "selective-scan.md", "resources", table())
