@@ -80,13 +80,14 @@ class Build(build_ext):
             cuda = [nvcc, *NVCC_FLAGS, *architectures(nvcc), "-ccbin", COMPILER]
         compilers = {".cpp": cxx} | ({".cu": cuda} if nvcc else {})
         jobs = []
-        for source in sorted(map(Path, ext.sources), key=lambda path: path.suffix):  # the slow ones, .cu, come last
+        sources = sorted(map(Path, ext.sources), key=lambda path: path.suffix, reverse=True)
+        for source in sources:  # .cu, the slow ones, first
             if source.suffix in compilers:
                 made = temporary / source.with_suffix(f"{source.suffix}.o")
                 made.parent.mkdir(parents=True, exist_ok=True)
                 jobs.append([*compilers[source.suffix], "-c", str(source), "-o", str(made)])
         with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
-            list(pool.map(run, reversed(jobs)))
+            list(pool.map(run, jobs))
         link = [nvcc, "-shared", "--cudart=static", "-ccbin", COMPILER] if nvcc else [COMPILER, "-shared"]
         # libtorch.so brings in libtorch_cuda.so where there is one; nothing of it is named, so the linker would drop it
         flag = "-Xlinker=--no-as-needed" if nvcc else "-Wl,--no-as-needed"

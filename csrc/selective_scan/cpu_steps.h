@@ -5,11 +5,13 @@
 #include "cpu.h"
 #include "simd.h"
 
-// The same source for three instruction sets; the loader picks one. `flatten` inlines the templates into each.
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__SANITIZE_ADDRESS__)
-#define FOR_EACH_CPU __attribute__((flatten, target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#else
+// The same source for three instruction sets; the loader picks one. `flatten` inlines what a function calls into each.
+#if !defined(__x86_64__) || !defined(__gnu_linux__) || defined(__SANITIZE_ADDRESS__)
 #define FOR_EACH_CPU
+#elif !defined(__clang__) && __GNUC__ >= 12
+#define FOR_EACH_CPU __attribute__((flatten, target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#else  // compilers that do not know the levels of x86-64
+#define FOR_EACH_CPU __attribute__((flatten, target_clones("default", "avx2", "avx512f")))
 #endif
 
 namespace clever_fast::cpu {
