@@ -92,4 +92,4 @@ for method in METHODS:
     RECIPES[f"{method}_resnet18_cifar10"] = cifar10(RECIPES[f"{method}_resnet18_in100"])
     RECIPES[f"{method}_resnet10_cifar10"] = cifar10_small(RECIPES[f"{method}_resnet18_cifar10"])
 RECIPES["clever_demo"] = demo(RECIPES["clever_resnet18_in100"])
-RECIPES["clever_vmamba_demo"] = replace(RECIPES["clever_demo"], backbone=BACKBONES["vmamba_mini"], base_lr=4e-3)
+RECIPES["clever_vmamba_demo"] = replace(RECIPES["clever_demo"], backbone=BACKBONES["vmamba_mini"], base_lr=1e-3)

@@ -156,7 +156,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> selective_sca
   Scan p = scan_of(u, delta, A, B, C, D, bias, softplus, segment, splits);
   p.dy = floats(dy, {p.N, p.K * p.D, p.L}, "dy");
   p.states = const_cast<float*>(floats(states, {p.N, p.segments(), p.S, p.K * p.D}, "states"));
-  Tensor du = empty(u, {p.N, p.K * p.D, p.L}, u.scalar_type()), ddelta = empty(u, {p.N, p.K * p.D, p.L}, u.scalar_type());
+  Tensor du = empty(u, {p.N, p.K * p.D, p.L}, u.scalar_type());
+  Tensor ddelta = empty(u, {p.N, p.K * p.D, p.L}, u.scalar_type());
   Tensor dA = empty(u, {p.N, p.S, p.K * p.D}), dD = empty(u, {p.N, p.K * p.D}), dbias = empty(u, {p.N, p.K * p.D});
   Tensor dB = empty(u, {splits, p.N, p.K, p.S, p.L}), dC = empty(u, {splits, p.N, p.K, p.S, p.L});
   p.du = du.mutable_data_ptr(), p.ddelta = ddelta.mutable_data_ptr();

@@ -1,5 +1,6 @@
 // The scans on a CPU: a vector's lanes are 16 channels, so that the recurrence runs along the loop and needs no
-// prefix sum. Each function does one task, an independent share of the work; which thread does it changes nothing. Scratch is aligned to 64 bytes.
+// prefix sum. Each function does one task, an independent share of the work; which thread does it changes nothing.
+// Scratch is aligned to 64 bytes.
 #pragma once
 #include "params.h"
 

@@ -70,7 +70,8 @@ FOR_EACH_CPU void forward(const CrossScan& p, int64_t task, float* low) {
 }
 
 // dweight[r] += sum over positions of ddelta times low[r], eight rows at a time.
-CLEVER_FAST_INLINE void weight_gradient(const CrossScan& p, const V* ddelta, const float* low, int count, int active, float* dweight) {
+CLEVER_FAST_INLINE void weight_gradient(
+    const CrossScan& p, const V* ddelta, const float* low, int count, int active, float* dweight) {
   constexpr int ROWS = 8;
   for (int64_t r = 0; r < p.R; r += ROWS) {
     V sum[ROWS] = {};
@@ -106,9 +107,9 @@ CLEVER_FAST_INLINE void low_gradient(const CrossScan& p, const V* ddelta, const 
 // All channels of one share of the images.
 FOR_EACH_CPU void backward(const CrossScan& p, int64_t group, float* scratch) {
   const int64_t padded = tiles(p.D) * LANES, width = p.width();
-  V* const ddelta = reinterpret_cast<V*>(scratch);                                   // (tiles, segment)
-  V* const dBC = ddelta + tiles(p.D) * SEGMENT;                                  // (segment, 2 S)
-  float* const low = reinterpret_cast<float*>(dBC + SEGMENT * 2 * p.S);          // (segment, width)
+  V* const ddelta = reinterpret_cast<V*>(scratch);                       // (tiles, segment)
+  V* const dBC = ddelta + tiles(p.D) * SEGMENT;                          // (segment, 2 S)
+  float* const low = reinterpret_cast<float*>(dBC + SEGMENT * 2 * p.S);  // (segment, width)
   float *const dlow = low + SEGMENT * width, *const g = dlow + SEGMENT * width;
   float *const dweight = p.dweight + group * 4 * p.R * p.D, *const dA = p.dA + group * 4 * p.S * p.D;
   float *const dskip = p.dskip + group * 4 * p.D, *const dbias = p.dbias + group * 4 * p.D;

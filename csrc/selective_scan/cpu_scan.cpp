@@ -5,24 +5,36 @@ namespace clever_fast::cpu {
 namespace {
 
 // Rows of positions <-> vectors of channels: element (c, l) lies `c * stride + l` after `offset`. Lanes that are no
-// channel load as 0.
-FOR_EACH_CPU void load_columns(
-    V* out, Dtype dtype, const void* from, int64_t offset, int64_t stride, int channels, int positions) {
+// channel load as 0. What lies `next` elements further is fetched meanwhile: no hardware foresees 16 short rows.
+CLEVER_FAST_INLINE void fetch(Dtype dtype, const void* base, int64_t offset) {
+  __builtin_prefetch(static_cast<const char*>(base) + offset * (dtype == Dtype::float32 ? 4 : 2));
+}
+
+FOR_EACH_CPU void load_columns(V* out, Dtype dtype, const void* from, int64_t offset, int64_t stride, int channels,
+                               int positions, int64_t next) {
   for (int l = 0; l < positions; l += LANES) {
     V rows[LANES] = {};
-    for (int c = 0; c < channels; ++c) rows[c] = load(dtype, from, offset + c * stride + l, positions - l);
+    for (int c = 0; c < channels; ++c) {
+      rows[c] = load(dtype, from, offset + c * stride + l, positions - l);
+      fetch(dtype, from, offset + c * stride + l + next);
+    }
     transpose(rows);
-    for (int i = 0; i < LANES && l + i < positions; ++i) out[l + i] = rows[i];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; ++i) out[l + i] = rows[i];
   }
 }
 
-FOR_EACH_CPU void store_columns(
-    Dtype dtype, void* to, int64_t offset, const V* from, int64_t stride, int channels, int positions) {
+FOR_EACH_CPU void store_columns(Dtype dtype, void* to, int64_t offset, const V* from, int64_t stride, int channels,
+                                int positions, int64_t next) {
   for (int l = 0; l < positions; l += LANES) {
-    V rows[LANES] = {};
-    for (int i = 0; i < LANES && l + i < positions; ++i) rows[i] = from[l + i];
+    V rows[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; ++i) rows[i] = from[l + i];
     transpose(rows);
-    for (int c = 0; c < channels; ++c) store(dtype, to, offset + c * stride + l, rows[c], positions - l);
+    for (int c = 0; c < channels; ++c) {
+      store(dtype, to, offset + c * stride + l, rows[c], positions - l);
+      fetch(dtype, to, offset + c * stride + l + next);
+    }
   }
 }
 
@@ -45,8 +57,8 @@ FOR_EACH_CPU void forward(const Scan& p, int64_t task) {
   float B[SEGMENT], C[SEGMENT];
   for (int64_t segment = 0, start = 0; start < p.L; ++segment, start += p.segment) {
     const int count = int(std::min(p.segment, p.L - start));
-    load_columns(u, p.dtype, p.u, row + start, p.L, active, count);
-    load_columns(delta, p.dtype, p.delta, row + start, p.L, active, count);
+    load_columns(u, p.dtype, p.u, row + start, p.L, active, count, p.segment);
+    load_columns(delta, p.dtype, p.delta, row + start, p.L, active, count, p.segment);
     for (int l = 0; l < count; ++l) {
       delta[l] = p.softplus ? softplus(delta[l] + bias) : delta[l] + bias;
       y[l] = skip * u[l];
@@ -57,7 +69,7 @@ FOR_EACH_CPU void forward(const Scan& p, int64_t task) {
       store(p.states + ((n * p.segments() + segment) * p.S + s) * KD + channel, h[s], active);
       h[s] = scan_forward({count, u, delta, B, C, 1}, load(p.A + s * KD + channel, active), h[s], y);
     }
-    store_columns(Dtype::float32, p.y, row + start, y, p.L, active, count);
+    store_columns(Dtype::float32, p.y, row + start, y, p.L, active, count, p.segment);
   }
 }
 
@@ -78,9 +90,9 @@ FOR_EACH_CPU void backward(const Scan& p, int64_t nk, float* scratch) {
       const int64_t channel = first + c, row = (n * KD + channel) * p.L + start;
       const int active = int(std::min<int64_t>(LANES, p.D - c));
       const V skip = load(p.skip + channel, active), bias = load(p.bias + channel, active);
-      load_columns(u, p.dtype, p.u, row, p.L, active, count);
-      load_columns(delta, p.dtype, p.delta, row, p.L, active, count);
-      load_columns(dy, Dtype::float32, p.dy, row, p.L, active, count);
+      load_columns(u, p.dtype, p.u, row, p.L, active, count, LANES * p.L);
+      load_columns(delta, p.dtype, p.delta, row, p.L, active, count, LANES * p.L);
+      load_columns(dy, Dtype::float32, p.dy, row, p.L, active, count, LANES * p.L);
       V sum{};  // of this segment: long sums are added up in two steps
       for (int l = 0; l < count; ++l) {
         delta[l] += bias;
@@ -103,8 +115,8 @@ FOR_EACH_CPU void backward(const Scan& p, int64_t nk, float* scratch) {
       sum = V{};
       for (int l = 0; l < count; ++l) sum += ddelta[l] *= slope[l];
       store(dbias + c, load(dbias + c) + sum);
-      store_columns(p.dtype, p.du, row, du, p.L, active, count);
-      store_columns(p.dtype, p.ddelta, row, ddelta, p.L, active, count);
+      store_columns(p.dtype, p.du, row, du, p.L, active, count, LANES * p.L);
+      store_columns(p.dtype, p.ddelta, row, ddelta, p.L, active, count, LANES * p.L);
     }
     for (int64_t which = 0; which < 2 * p.S; ++which) {
       float* const to = (which < p.S ? p.dB : p.dC) + (nk * p.S + which % p.S) * p.L + start;

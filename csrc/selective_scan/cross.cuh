@@ -51,7 +51,8 @@ __device__ inline void load_low(
 
 // delta before its softplus, from the low-rank rows.
 __device__ inline void expand(
-    const CrossScan& p, const CrossShared& at, int k, int64_t channel, float bias, const float* low, float (&delta)[ITEMS]) {
+    const CrossScan& p, const CrossShared& at, int k, int64_t channel, float bias, const float* low,
+    float (&delta)[ITEMS]) {
 #pragma unroll
   for (int i = 0; i < ITEMS; ++i) delta[i] = bias;
 #pragma unroll 1
@@ -214,8 +215,8 @@ __global__ void __launch_bounds__(MAX_WARPS* LANES, 2) cross_backward_kernel(con
             const float* const state =
                 p.states + (((n * 4 + k) * p.segments() + segment) * S + s) * p.D + spot.channel;
             sums[s * ROW_OF_SUMS] += scan_backward(
-                t, in, own, CrossShared::PITCH, {B, B + S, at.stride}, p.A[(k * S + s) * p.D + spot.channel], stretches, state,
-                carry + even + s * LANES, carry + odd + s * LANES, out);
+                t, in, own, CrossShared::PITCH, {B, B + S, at.stride}, p.A[(k * S + s) * p.D + spot.channel],
+                stretches, state, carry + even + s * LANES, carry + odd + s * LANES, out);
             const int place = spot.of(t.lane / 4);
             if (t.lane % 4 == 0 && place >= 0) {
               float* const to = p.dlow + (((split * p.N + n) * p.L() + place) * 4 + k) * p.width() + R + s;

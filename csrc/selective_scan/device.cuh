@@ -56,7 +56,8 @@ __device__ inline float pass_between_warps(
   return entering;
 }
 
-// The sum over the warp's lanes of each of a thread's 8 values, which it uses up; lanes 4i to 4i + 3 get that of value i.
+// The sum over the warp's lanes of each of a thread's 8 values, which it uses up. Lanes 4i to 4i + 3 get that of
+// value i.
 __device__ inline float sum_over_lanes(float (&v)[ITEMS]) {
 #pragma unroll
   for (int half = ITEMS / 2; half; half /= 2) {  // lanes with this bit keep the upper half of the values
@@ -93,7 +94,8 @@ __device__ inline Stretch run(const Inputs& in, Matrices m, float A, float (&dec
 }
 
 __device__ inline void scan_forward(
-    Thread t, const Inputs& in, Matrices m, float A, Stretch* stretches, const float* before, float* after, float (&y)[ITEMS]) {
+    Thread t, const Inputs& in, Matrices m, float A, Stretch* stretches, const float* before, float* after,
+    float (&y)[ITEMS]) {
   float decay[ITEMS];
   const Stretch own = run(in, m, A, decay);
   float h = pass_between_warps<false>(t, own, stretches, before, after);

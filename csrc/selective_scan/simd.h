@@ -121,6 +121,7 @@ CLEVER_FAST_INLINE void swap_blocks(V& a, V& b, std::index_sequence<J...>) {
 
 template <int B>
 CLEVER_FAST_INLINE void swap_all(V (&rows)[LANES]) {
+#pragma GCC unroll 16  // keeps the rows in registers
   for (int i = 0; i < LANES; ++i)
     if (!(i & B)) swap_blocks<B>(rows[i], rows[i + B], std::make_index_sequence<LANES>());
 }

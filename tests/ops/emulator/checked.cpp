@@ -11,7 +11,7 @@ using namespace clever_fast;
 
 std::mt19937 generator(0);
 
-// Elements of any dtype; 16-bit ones are truncated bfloat16, whose bits are a small finite half as well.
+// Uniform random elements of any dtype.
 struct Array {
   std::vector<char> bytes;
   Array(int64_t count, Dtype dtype, float low, float high) : bytes(count * (dtype == Dtype::float32 ? 4 : 2)) {
@@ -153,20 +153,22 @@ bool scan(Dtype dtype, int64_t N, int64_t K, int64_t D, int64_t S, int64_t L, in
   p.N = N, p.K = K, p.D = D, p.S = S, p.L = L, p.segment = segment, p.splits = std::min<int64_t>(2, (D + 31) / 32);
   p.softplus = true, p.dtype = dtype, p.u = u.bytes.data(), p.delta = delta.bytes.data();
   p.B = B.bytes.data(), p.C = C.bytes.data(), p.A = reinterpret_cast<const float*>(A.bytes.data());
-  p.skip = reinterpret_cast<const float*>(skip.bytes.data()), p.bias = reinterpret_cast<const float*>(bias.bytes.data());
+  p.skip = reinterpret_cast<const float*>(skip.bytes.data());
+  p.bias = reinterpret_cast<const float*>(bias.bytes.data());
   p.dy = reinterpret_cast<const float*>(dy.bytes.data());
   return same_everywhere(p);
 }
 
 bool cross(Dtype dtype, int64_t N, int64_t H, int64_t W, int64_t D, int64_t S, int64_t R, int64_t segment) {
   const Dtype f = Dtype::float32;
-  const Array x(N * H * W * D, dtype, -1, 1), low(N * H * W * 4 * (R + 2 * S), dtype, -1, 1), weight(4 * R * D, f, -.5, .5),
-      A(4 * S * D, f, -2, 0), skip(4 * D, f, -1, 1), bias(4 * D, f, -1, 0), dy(N * H * W * D, f, -1, 1);
+  const Array x(N * H * W * D, dtype, -1, 1), low(N * H * W * 4 * (R + 2 * S), dtype, -1, 1),
+      weight(4 * R * D, f, -.5, .5), A(4 * S * D, f, -2, 0), skip(4 * D, f, -1, 1), bias(4 * D, f, -1, 0), dy(N * H * W * D, f, -1, 1);
   CrossScan p{};
   p.N = N, p.H = H, p.W = W, p.D = D, p.S = S, p.R = R, p.segment = segment, p.groups = std::min<int64_t>(2, N);
   p.splits = std::min<int64_t>(2, (D + 31) / 32), p.dtype = dtype, p.x = x.bytes.data(), p.low = low.bytes.data();
   p.weight = reinterpret_cast<const float*>(weight.bytes.data()), p.A = reinterpret_cast<const float*>(A.bytes.data());
-  p.skip = reinterpret_cast<const float*>(skip.bytes.data()), p.bias = reinterpret_cast<const float*>(bias.bytes.data());
+  p.skip = reinterpret_cast<const float*>(skip.bytes.data());
+  p.bias = reinterpret_cast<const float*>(bias.bytes.data());
   p.dy = reinterpret_cast<const float*>(dy.bytes.data());
   return same_everywhere(p);
 }
@@ -177,7 +179,8 @@ int main() {
   bool same = true;
   for (const Dtype dtype : {Dtype::float32, Dtype::float16, Dtype::bfloat16}) {
     same = same && scan(dtype, 1, 1, 3, 1, 1, 8) && scan(dtype, 1, 2, 35, 2, 70, 40);
-    same = same && cross(dtype, 1, 1, 1, 3, 1, 1, 8) && cross(dtype, 3, 5, 7, 35, 2, 5, 24) && cross(dtype, 1, 3, 2, 5, 1, 33, 8);
+    same = same && cross(dtype, 1, 1, 1, 3, 1, 1, 8) && cross(dtype, 3, 5, 7, 35, 2, 5, 24);
+    same = same && cross(dtype, 1, 3, 2, 5, 1, 33, 8);
 #ifdef ONLY_FLOAT32
     break;
 #endif

@@ -37,5 +37,7 @@ const char* cross_backward(const clever_fast::CrossScan* p, unsigned seed) { ret
 
 extern "C" {
 int scan_shared_bytes(int warps, int S, bool backward) { return 4 * cuda::ScanShared(warps, S, backward).total; }
-int cross_shared_bytes(int warps, int S, int R, bool backward) { return 4 * cuda::CrossShared(warps, S, R, backward).total; }
+int cross_shared_bytes(int warps, int S, int R, bool backward) {
+  return 4 * cuda::CrossShared(warps, S, R, backward).total;
+}
 }

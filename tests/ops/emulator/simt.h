@@ -250,4 +250,4 @@ const char* launch(Kernel kernel, int64_t blocks, int threads, size_t bytes, voi
 
 }  // namespace clever_fast::cuda
 
-#define CLEVER_FAST_LAUNCH(kernel, blocks, threads, shared, stream, p) launch(kernel, blocks, threads, shared, stream, p)
+#define CLEVER_FAST_LAUNCH launch
