@@ -5,18 +5,20 @@ namespace clever_fast::cpu {
 namespace {
 
 // Rows of positions <-> vectors of channels: element (c, l) lies `c * stride + l` after `offset`. Lanes that are no
-// channel load as 0. What lies `next` elements further is fetched meanwhile: no hardware foresees 16 short rows.
+// channel load as 0; what is past the positions is anything. What lies `next` elements further is fetched meanwhile: no
+// hardware foresees 16 short rows.
 CLEVER_FAST_INLINE void fetch(Dtype dtype, const void* base, int64_t offset) {
   __builtin_prefetch(static_cast<const char*>(base) + offset * (dtype == Dtype::float32 ? 4 : 2));
 }
 
-FOR_EACH_CPU void load_columns(V* out, Dtype dtype, const void* from, int64_t offset, int64_t stride, int channels,
-                               int positions, int64_t next) {
+FOR_EACH_CPU void load_columns(V* out, Dtype dtype, const void* from, int64_t size, int64_t offset, int64_t stride,
+                               int channels, int positions, int64_t next) {
   for (int l = 0; l < positions; l += LANES) {
     V rows[LANES] = {};
     for (int c = 0; c < channels; ++c) {
-      rows[c] = load(dtype, from, offset + c * stride + l, positions - l);
-      fetch(dtype, from, offset + c * stride + l + next);
+      const int64_t at = offset + c * stride + l;
+      rows[c] = load(dtype, from, at, at + LANES <= size ? LANES : positions - l);  // a whole vector is quicker
+      fetch(dtype, from, at + next);
     }
     transpose(rows);
 #pragma GCC unroll 16
@@ -50,15 +52,15 @@ FOR_EACH_CPU void forward(const Scan& p, int64_t task) {
   const int64_t tile = task % tiles(p.D), nk = task / tiles(p.D), n = nk / p.K, KD = p.K * p.D;
   const int64_t channel = nk % p.K * p.D + tile * LANES;
   const int active = int(std::min<int64_t>(LANES, p.D - tile * LANES));
-  const int64_t row = (n * KD + channel) * p.L;
+  const int64_t row = (n * KD + channel) * p.L, size = p.N * KD * p.L;
   const V skip = load(p.skip + channel, active), bias = load(p.bias + channel, active);
   V h[MAX_STATES] = {};
   V u[SEGMENT], delta[SEGMENT], y[SEGMENT];
   float B[SEGMENT], C[SEGMENT];
   for (int64_t segment = 0, start = 0; start < p.L; ++segment, start += p.segment) {
     const int count = int(std::min(p.segment, p.L - start));
-    load_columns(u, p.dtype, p.u, row + start, p.L, active, count, p.segment);
-    load_columns(delta, p.dtype, p.delta, row + start, p.L, active, count, p.segment);
+    load_columns(u, p.dtype, p.u, size, row + start, p.L, active, count, p.segment);
+    load_columns(delta, p.dtype, p.delta, size, row + start, p.L, active, count, p.segment);
     for (int l = 0; l < count; ++l) {
       delta[l] = p.softplus ? softplus(delta[l] + bias) : delta[l] + bias;
       y[l] = skip * u[l];
@@ -76,6 +78,7 @@ FOR_EACH_CPU void forward(const Scan& p, int64_t task) {
 // All channels of one image and group: dB and dC are sums over them.
 FOR_EACH_CPU void backward(const Scan& p, int64_t nk, float* scratch) {
   const int64_t n = nk / p.K, KD = p.K * p.D, first = nk % p.K * p.D, padded = tiles(p.D) * LANES;
+  const int64_t size = p.N * KD * p.L;
   float *const g = scratch, *const dA = g + p.S * padded;                            // (S, padded)
   float *const dskip = dA + p.S * padded, *const dbias = dskip + padded;             // (padded)
   V* const dBC = reinterpret_cast<V*>(dbias + padded);                               // (2, S, segment)
@@ -90,9 +93,9 @@ FOR_EACH_CPU void backward(const Scan& p, int64_t nk, float* scratch) {
       const int64_t channel = first + c, row = (n * KD + channel) * p.L + start;
       const int active = int(std::min<int64_t>(LANES, p.D - c));
       const V skip = load(p.skip + channel, active), bias = load(p.bias + channel, active);
-      load_columns(u, p.dtype, p.u, row, p.L, active, count, LANES * p.L);
-      load_columns(delta, p.dtype, p.delta, row, p.L, active, count, LANES * p.L);
-      load_columns(dy, Dtype::float32, p.dy, row, p.L, active, count, LANES * p.L);
+      load_columns(u, p.dtype, p.u, size, row, p.L, active, count, LANES * p.L);
+      load_columns(delta, p.dtype, p.delta, size, row, p.L, active, count, LANES * p.L);
+      load_columns(dy, Dtype::float32, p.dy, size, row, p.L, active, count, LANES * p.L);
       V sum{};  // of this segment: long sums are added up in two steps
       for (int l = 0; l < count; ++l) {
         delta[l] += bias;

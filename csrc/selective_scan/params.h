@@ -11,8 +11,8 @@
 
 namespace clever_fast {
 
-// Positions between two saved states: at most four vectors of 16 on a CPU, and on a GPU 7 warps of 8, of which two blocks
-// fit on a multiprocessor with 128 registers a thread.
+// Positions between two saved states: at most four vectors of 16 on a CPU, and on a GPU 7 warps of 8, of which two
+// blocks fit on a multiprocessor with 128 registers a thread.
 constexpr int MAX_CUDA_SEGMENT = 56, MAX_CPU_SEGMENT = 64;
 constexpr int MAX_STATES = 16;
 constexpr int MAX_RANK = 128;
