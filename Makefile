@@ -4,14 +4,18 @@ VENV ?= .venv
 DALI ?= cuda12
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-$(DALI)
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .PHONY: setup demo test test-full lint bench clean
 
 setup: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml setup.py constraints.txt
+# torch comes first: the kernels in csrc/ are built against its headers
+$(INSTALLED): pyproject.toml setup.py constraints.txt $(shell find csrc -type f)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(DALI),dev]'
+	$(PIP) torch 'setuptools>=77' wheel
+	$(PIP) --no-build-isolation -e '.[$(DALI),dev]'
+	$(BIN)/python -c 'from clever_fast.ops import extension; print("built:", extension.describe())'
 	@touch $@
 
 demo: setup

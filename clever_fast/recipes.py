@@ -13,6 +13,9 @@ NETWORKS = {
     "vitt16": BACKBONES["vit_tiny_patch16"],
     "vits16": BACKBONES["vit_small_patch16"],
     "vitb16": BACKBONES["vit_base_patch16"],
+    "vmambat": BACKBONES["vmamba_tiny"],
+    "vmambas": BACKBONES["vmamba_small"],
+    "vmambab": BACKBONES["vmamba_base"],
 }
 METHODS = {"dino": Dino(), "clever": Clever()}
 EPOCHS = {"in100": 200, "in1k": 100}  # the published tables'
@@ -92,3 +95,4 @@ for method in METHODS:
     RECIPES[f"{method}_resnet18_cifar10"] = cifar10(RECIPES[f"{method}_resnet18_in100"])
     RECIPES[f"{method}_resnet10_cifar10"] = cifar10_small(RECIPES[f"{method}_resnet18_cifar10"])
 RECIPES["clever_demo"] = demo(RECIPES["clever_resnet18_in100"])
+RECIPES["clever_vmamba_demo"] = replace(RECIPES["clever_demo"], backbone=BACKBONES["vmamba_mini"], base_lr=1e-3)

@@ -19,7 +19,7 @@ LAYERS = [
     {"data", "optimization", "checkpoint", "metrics", "curves"},
     {"train", "evaluate"},
     {"recipes", "cost"},
-    {"benchmarks", "configuration", "report"},
+    {"benchmarks", "configuration", "doctor", "report"},
     {"commands"},
     {"cli"},
 ]

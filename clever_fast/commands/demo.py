@@ -5,6 +5,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from clever_fast import metrics, report
 from clever_fast.commands.evaluate import knn
@@ -20,17 +21,24 @@ from clever_fast.train import train
 IMAGES = {"label": "material", "per_class": 200, "val_per_class": 100, "size": 64}
 
 
-def demo(out: Path = Path("demo"), *, epochs: int | None = None, seed: int = 0) -> None:
+def demo(
+    out: Path = Path("demo"),
+    *,
+    recipe: Literal["clever_demo", "clever_vmamba_demo"] = "clever_demo",
+    epochs: int | None = None,
+    seed: int = 0,
+) -> None:
     """Synthesize images, pretrain a small CLeVER, stop and resume it on purpose, evaluate it, and write a report.
 
     Args:
         out: folder to write; what an earlier demo left there is replaced.
+        recipe: a small ResNet, or a small VMamba.
         epochs: another length than the recipe's.
         seed: of the weights, crops and order; the images stay the same.
     """
-    begin, recipe = time.perf_counter(), replace(RECIPES["clever_demo"], seed=seed)
+    begin, chosen = time.perf_counter(), replace(RECIPES[recipe], seed=seed)
     if epochs:
-        recipe = replace(recipe, epochs=epochs)
+        chosen = replace(chosen, epochs=epochs)
     data, run = out / "images", out / "run"
     if run.exists() and any(run.iterdir()) and not (run / metrics.LOG).exists():
         raise UserError(f"{run} holds something else than an earlier demo; name another folder")
@@ -40,19 +48,19 @@ def demo(out: Path = Path("demo"), *, epochs: int | None = None, seed: int = 0) 
     synthesize(data, **IMAGES)
     _say("2. look at what the augmentations do")
     manifest = open_manifest(data, progress=True)
-    policies = [replace(recipe, policy=policy).views for policy in POLICIES.values()]
+    policies = [replace(chosen, policy=policy).views for policy in POLICIES.values()]
     contact_sheet(manifest, policies, images=3, seed=seed).save(out / "preview.png")
     _say("3. pretrain, stopping in the middle of an epoch")
-    settings = Run(data=data, run=run, knn_every=max(1, recipe.epochs // 8), save_every=10**9)
-    steps = recipe.epochs * (len(manifest) // recipe.batch_size)
-    train(recipe, Execution(), replace(settings, stop_after=steps // 2 + 1))
+    settings = Run(data=data, run=run, knn_every=max(1, chosen.epochs // 8), save_every=10**9)
+    steps = chosen.epochs * (len(manifest) // chosen.batch_size)
+    train(chosen, Execution(), replace(settings, stop_after=steps // 2 + 1))
     _say("4. resume: the same call goes on at the same step")
-    train(recipe, Execution(), settings)
+    train(chosen, Execution(), settings)
     _say("5. evaluate: k-NN on the frozen features, against no training and no network")
     knn(run, data)
     shutil.copyfile(run / "curves.png", out / "curves.png")
     scores = json.loads((run / "knn.json").read_text())
-    page = report.write(out, run, recipe, scores, seconds=time.perf_counter() - begin)
+    page = report.write(out, run, chosen, scores, seconds=time.perf_counter() - begin)
     print(f"\n{page}: what happened, how fast, and what to do next\n{out / 'preview.png'}, {out / 'curves.png'}")
 
 

@@ -4,7 +4,8 @@ from clever_fast.models.backbone import Backbone
 from clever_fast.models.heads import DinoHead
 from clever_fast.models.resnet import RESNETS
 from clever_fast.models.vit import VITS
+from clever_fast.models.vmamba import VMAMBAS
 
-BACKBONES: dict[str, Backbone] = {backbone.name: backbone for backbone in (*RESNETS, *VITS)}
+BACKBONES: dict[str, Backbone] = {backbone.name: backbone for backbone in (*RESNETS, *VITS, *VMAMBAS)}
 
 __all__ = ["BACKBONES", "Backbone", "DinoHead"]

@@ -15,6 +15,11 @@ def form(tensor: Tensor) -> Kernels:
     return "reference" if _kernels == "fused" and not tensor.is_cuda else _kernels
 
 
+def reference_is_asked_for() -> bool:
+    """For ops whose kernels also run on a CPU."""
+    return _kernels == "reference"
+
+
 @contextmanager
 def use(kernels: Kernels) -> Iterator[None]:
     """Within it, ops run these forms."""

@@ -1,0 +1,180 @@
+"""Milliseconds of the selective scan and of cross_scan, forward and backward, at every stage of VMamba-T.
+
+    python -m clever_fast.benchmarks.scan
+
+On a CPU: the recurrence in a Python loop, torch's two vectorised forms, the kernels. On a GPU (--device cuda, the
+default where there is one) also torch.compile of the recurrence and mamba-ssm's and VMamba's kernels where they are
+installed. Every form is first compared with the kernel's output. Rounds alternate between the forms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from clever_fast import ops
+from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
+from clever_fast.benchmarks.scan_forms import by_chunked_sums, by_doubling, published_kernels
+from clever_fast.ops.cross_scan import reference as cross_reference
+from clever_fast.ops.selective_scan import reference
+
+RESULTS = Path(__file__).parent / "results" / "scan.jsonl"
+STAGES = ((96, 56), (192, 28), (384, 14), (768, 7), (96, 24), (192, 12), (384, 6), (768, 3))  # channels, side
+LOOPS = "python loop"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--images", type=int, help="of a 224 px batch; five times as many at 96 px")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines that records are added to")
+    options = parser.parse_args()
+    on_gpu = options.device.startswith("cuda")
+    dtype = getattr(torch, options.dtype or ("bfloat16" if on_gpu else "float32"))
+    images = options.images or (128 if on_gpu else 2)
+    records = []
+    for channels, side in STAGES:
+        count = images if side in (56, 28, 14, 7) else 5 * images
+        for op, make, counted in (("selective_scan", scan_forms, scan_bytes), ("cross_scan", cross_forms, cross_bytes)):
+            forms, tensors = make(count, channels, side, dtype, options.device)
+            milliseconds = measure(forms, tensors, options.rounds)
+            row = {form: summary(values) for form, values in milliseconds.items()}
+            size = {"images": count, "channels": channels, "side": side, "dtype": str(dtype).removeprefix("torch.")}
+            record = {
+                "benchmark": op,
+                **size,
+                "bytes": counted(tensors),
+                "ms": row,
+                "device": device_name(options.device),
+            }
+            records.append(record | conditions() | {"threads": torch.get_num_threads()})
+            append(options.results, records[-1])
+            print(
+                f"{op} {count} x {channels} x {side}^2: " + ", ".join(f"{k} {v['median']:.2f}" for k, v in row.items())
+            )
+    if options.results == RESULTS:
+        write_section(DOCS / "selective-scan.md", f"times-{options.device}", table(records))
+
+
+def scan_forms(N: int, D: int, side: int, dtype: torch.dtype, device: str) -> tuple[dict[str, Callable], list[Tensor]]:
+    """selective_scan on the four directions of an image, with the steps that VMamba starts from."""
+    L = side * side
+    u, B, C = torch.randn(N, 4 * D, L), torch.randn(N, 4, 1, L), torch.randn(N, 4, 1, L)
+    delta, bias = torch.randn(N, 4 * D, L) * 0.5, torch.empty(4 * D).uniform_(-6.9, -2.3)
+    tensors = [u, delta, -torch.ones(4 * D, 1), B, C, torch.ones(4 * D), bias]
+    tensors = [x.to(device, dtype if i in (0, 1, 3, 4) else torch.float32) for i, x in enumerate(tensors)]
+    forms = {"kernel": ops.selective_scan, "doubling": by_doubling, "chunked sums": by_chunked_sums, LOOPS: loop}
+    if device.startswith("cuda"):
+        forms |= {"torch.compile of the doubling": torch.compile(by_doubling), **published_kernels()}
+    return forms, tensors
+
+
+def loop(*tensors: Tensor) -> Tensor:
+    return reference.selective_scan(*tensors, delta_softplus=True)
+
+
+def cross_forms(N: int, D: int, side: int, dtype: torch.dtype, device: str) -> tuple[dict[str, Callable], list[Tensor]]:
+    """cross_scan, and the plain path around the scan's kernel and around the loop."""
+    R = -(-D // 16)
+    weights = torch.randn(4, R + 2, D) * D**-0.5, torch.randn(4, D, R) * R**-0.5
+    rest = -torch.ones(4 * D, 1), torch.ones(4 * D), torch.empty(4 * D).uniform_(-6.9, -2.3)
+    tensors = [torch.randn(N, side, side, D).to(device, dtype), *(w.to(device) for w in (*weights, *rest))]
+    forms = {"fused": ops.cross_scan, "plain, scan kernel": cross_reference.cross_scan}
+    return forms | {f"plain, {LOOPS}": lambda *xs: cross_reference.cross_scan(*xs, scan=loop)}, tensors
+
+
+def scan_bytes(tensors: list[Tensor]) -> int:
+    """The least that forward and backward move: inputs twice, their gradients, the float32 output and its gradient."""
+    return sum(3 * x.nbytes for x in tensors) + 2 * 4 * tensors[0].numel()
+
+
+def cross_bytes(tensors: list[Tensor]) -> int:
+    """The same for cross_scan, whose projection goes to memory and back as well."""
+    x, projection = tensors[:2]
+    low = x[..., 0].numel() * projection.shape[:2].numel() * x.element_size()
+    return scan_bytes(tensors) + 3 * low
+
+
+def measure(forms: dict[str, Callable], tensors: list[Tensor], rounds: int) -> dict[str, list[float]]:
+    leaves = [x.requires_grad_() for x in tensors]
+    right = next(iter(forms.values()))(*leaves)
+    dy, passes = torch.randn_like(right), {}
+    for name, form in forms.items():
+        y = form(*leaves).float()
+        error = ((y - right).norm() / right.norm()).item()
+        assert error < (1e-3 if leaves[0].dtype == torch.float32 else 2e-2), f"{name} is off by {error:.2g}"
+        passes[name] = 1 if LOOPS in name else repeats(lambda form=form: forward_backward(form, leaves, dy), leaves[0])
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(rounds):
+        for name, form in forms.items():
+            times[name].append(clock(lambda form=form: forward_backward(form, leaves, dy), leaves[0], passes[name]))
+    return times
+
+
+def forward_backward(form: Callable, leaves: list[Tensor], dy: Tensor) -> None:
+    y = form(*leaves)
+    torch.autograd.grad(y, leaves, dy.to(y.dtype))
+
+
+def repeats(run: Callable, x: Tensor) -> int:
+    """How many runs take at least 50 ms, after a warm-up."""
+    run()
+    return max(1, min(100, int(50 / clock(run, x, 1))))
+
+
+def clock(run: Callable, x: Tensor, passes: int) -> float:
+    """Milliseconds of one run."""
+    synchronize(x)
+    begin = time.perf_counter()
+    for _ in range(passes):
+        run()
+    synchronize(x)
+    return 1000 * (time.perf_counter() - begin) / passes
+
+
+def synchronize(x: Tensor) -> None:
+    if x.is_cuda:
+        torch.cuda.synchronize()
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "low": min(values), "high": max(values), "rounds": len(values)}
+
+
+def device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+
+
+def table(records: list[dict]) -> str:
+    lines = []
+    for op in ("selective_scan", "cross_scan"):
+        rows = [r for r in records if r["benchmark"] == op]
+        first, *others = rows[0]["ms"]
+        lines += [f"`{op}`, forward and backward, ms, and in brackets how many times as long as the first:", ""]
+        lines += [f"| images x channels x side² | {first} | GB/s | " + " | ".join(others) + " |"]
+        lines += ["|---" * (3 + len(others)) + "|"]
+        for r in rows:
+            ms = {form: value["median"] for form, value in r["ms"].items()}
+            cells = [f"{ms[form]:.2f} ({ms[form] / ms[first]:.1f})" for form in others]
+            size = f"{r['images']} x {r['channels']} x {r['side']}²"
+            speed = r["bytes"] / ms[first] / 1e6
+            lines.append(f"| {size} | **{ms[first]:.2f}** | {speed:.1f} | " + " | ".join(cells) + " |")
+        lines.append("")
+    last = records[-1]
+    versions = f"torch {last['versions']['torch']}"
+    where = f"{last['threads']} threads of an {last['cpu']}" if last["device"] == "cpu" else last["device"]
+    rounds = next(iter(last["ms"].values()))["rounds"]
+    text = f"Medians of {rounds} alternating rounds, {last['dtype']}, {where}, {versions}, {last['date']}, "
+    return "\n".join([*lines, f"{text}commit {last['commit']}.", ""])
+
+
+if __name__ == "__main__":
+    main()

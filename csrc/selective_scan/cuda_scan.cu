@@ -1,0 +1,18 @@
+#include "launch.cuh"
+#include "scan.cuh"
+
+namespace clever_fast::cuda {
+
+const char* forward(const Scan& p, void* stream) {
+  return p.dtype == Dtype::float32   ? launch_forward<float>(p, stream)
+         : p.dtype == Dtype::float16 ? launch_forward<__half>(p, stream)
+                                     : launch_forward<__nv_bfloat16>(p, stream);
+}
+
+const char* backward(const Scan& p, void* stream) {
+  return p.dtype == Dtype::float32   ? launch_backward<float>(p, stream)
+         : p.dtype == Dtype::float16 ? launch_backward<__half>(p, stream)
+                                     : launch_backward<__nv_bfloat16>(p, stream);
+}
+
+}  // namespace clever_fast::cuda
