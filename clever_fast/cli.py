@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate knn": "k-NN accuracy of a run's features, against an untrained encoder and raw pixels",
     "recipes": "list the recipes with their epochs, policy and expected cost",
     "index": "decode every image of a folder once and list what is unreadable",
+    "doctor": "check the machine and a data folder, with a remedy for each fault",
     "preview": "draw the crops of each augmentation policy on one sheet",
     "synthesize": "make a labelled set of images to try things on",
     "convert cifar10": "turn CIFAR-10's official archive into class folders of images",
