@@ -10,7 +10,7 @@ from torch import Tensor
 from clever_fast.errors import UserError
 
 LIBRARY = Path(__file__).parents[1] / "_C.so"
-REBUILD = "pip install --no-build-isolation --no-deps --force-reinstall ."
+REBUILD = "pip install --no-build-isolation --no-deps -e ."
 MAX_STATES, MAX_RANK = 16, 128  # csrc/selective_scan/params.h
 
 missing = ""  # why the library is not there; empty where it is
