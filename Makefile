@@ -35,4 +35,4 @@ bench: setup
 	$(BIN)/python -m clever_fast.benchmarks.loader
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build *.egg-info clever_fast/_C.so

@@ -55,11 +55,11 @@ def by_chunked_sums(u, delta, A, B, C, D, delta_bias) -> Tensor:
 
 
 def published_kernels() -> dict[str, Scan]:
-    """mamba-ssm's and VMamba's scans, where they are installed."""
+    """mamba-ssm's and VMamba's scans, where they are installed (VMamba's: classification/models on PYTHONPATH)."""
     found = {}
     for name, module, function in (
         ("mamba-ssm", "mamba_ssm.ops.selective_scan_interface", "selective_scan_fn"),
-        ("VMamba", "vmamba.csms6s", "selective_scan_fn"),
+        ("VMamba", "csms6s", "selective_scan_fn"),
     ):
         try:
             call = getattr(importlib.import_module(module), function)

@@ -11,7 +11,7 @@ from clever_fast.errors import UserError
 from clever_fast.ops import selection
 
 LIBRARY = Path(__file__).parents[1] / "_C.so"
-REBUILD = "pip install --no-build-isolation --no-deps --force-reinstall ."
+REBUILD = "pip install --no-build-isolation --no-deps -e ."
 MAX_STATES, MAX_RANK = 16, 128  # csrc/selective_scan/params.h
 
 missing = ""  # why the library is not there; empty where it is
