@@ -94,13 +94,14 @@ def table(records: list[dict]) -> str:
     pixels = [f"{records[0]['accuracy'][bank]['raw pixels'][K]:.1f}" for bank in banks]
     lines.append(f"| raw pixels | {' | '.join(pixels)} |")
     last = records[-1]
-    minutes = statistics.mean(r["seconds"] for r in records) / 60
+    minutes = sorted(r["seconds"] / 60 for r in records)
+    recipes = " and ".join(sorted({f"`{r['recipe']}`" for r in records}))
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
     overrides = f" with `{' '.join(last['overrides'])}`" if last["overrides"] else ""
     return "\n".join(lines) + (
         f"\n\nk-NN accuracy in percent, k = {K}, on {last['queries']:,} test images; mean ± standard deviation over "
-        f"the seeds {sorted({r['seed'] for r in records})}, gains with their range. Recipes `dino_...` and "
-        f"`{last['recipe']}`{overrides}, {last['epochs']:.0f} epochs, {minutes:.1f} minutes of training a run on "
+        f"{len({r['seed'] for r in records})} seeds, gains with their range. Recipes {recipes}{overrides}, "
+        f"{last['epochs']:.0f} epochs, {minutes[0]:.0f} to {minutes[-1]:.0f} minutes of training a run on "
         f"{last['cores']} core(s) of an {last['cpu']}, {last['date']}, commit {last['commit']}; {versions}.\n\n"
         "![k-NN accuracy against the number of labelled images](cifar10.png)\n"
     )
