@@ -22,7 +22,6 @@ from clever_fast.benchmarks.measure import DOCS, append, conditions, write_secti
 from clever_fast.cost import gflop_per_image
 from clever_fast.methods import Batch, Progress
 from clever_fast.metrics import peak_memory_mib
-from clever_fast.ops import selection
 from clever_fast.optimization import FailureGuard
 from clever_fast.recipe import EXECUTIONS, Recipe
 from clever_fast.recipes import RECIPES
@@ -99,8 +98,7 @@ class Stepper:
 
     def one(self) -> None:
         progress = Progress(self.step, 100_000, 500)
-        with selection.use(self.machine.kernels):
-            train_step(self.trained.method, self.trained, self.guard, self.batch, progress, self.recipe, self.machine)
+        train_step(self.trained.method, self.trained, self.guard, self.batch, progress, self.recipe, self.machine)
         self.step += 1
 
     def wait(self) -> None:

@@ -61,7 +61,7 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
     meter, clock, stream = Meter(), Clock(), iter(batches)
     end = min(progress.steps, run.stop_after or progress.steps)
     try:
-        with stop_signals() as stop, selection.use(machine.kernels):
+        with stop_signals() as stop:
             while progress.step < end and not stop.seen_by_all():
                 batch = clock.waiting(next, stream)
                 meter.add(train_step(model, trained, guard, batch, progress, recipe, machine))
@@ -107,17 +107,18 @@ def train_step(
     schedule(optimizer, recipe, progress)
     optimizer.zero_grad(set_to_none=True)
     guard.remember()
-    with machine.autocast():
-        values = model(batch, progress)
-    scaler.scale(guard.poison(values["loss"], progress.step)).backward()
-    scaler.unscale_(optimizer)
-    gradients, norms = gradient_norms(method)
-    skip = guard.check(norms, progress.step)
-    if recipe.clip_grad:
-        clip_each_(gradients, norms, recipe.clip_grad)
-    method.before_step(progress)
-    step_unless(skip, optimizer, scaler)
-    method.after_step(progress, 1 - skip)
+    with selection.use(machine.kernels):
+        with machine.autocast():
+            values = model(batch, progress)
+        scaler.scale(guard.poison(values["loss"], progress.step)).backward()
+        scaler.unscale_(optimizer)
+        gradients, norms = gradient_norms(method)
+        skip = guard.check(norms, progress.step)
+        if recipe.clip_grad:
+            clip_each_(gradients, norms, recipe.clip_grad)
+        method.before_step(progress)
+        step_unless(skip, optimizer, scaler)
+        method.after_step(progress, 1 - skip)
     return values | {"gradient_norm": norms.norm()}
 
 

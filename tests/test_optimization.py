@@ -9,7 +9,7 @@ from torch import nn
 
 from clever_fast.acceleration import accelerator
 from clever_fast.methods import Batch, Progress
-from clever_fast.ops import clip_each_, selection
+from clever_fast.ops import clip_each_
 from clever_fast.optimization import FailureGuard, gradient_norms, make_optimizer, schedule
 from clever_fast.recipe import EXECUTIONS, Execution
 from clever_fast.train import build, train_step
@@ -72,8 +72,7 @@ def test_from_the_first_failed_step_on_nothing_changes(small, method, optimizer,
     guard = FailureGuard(trained.method, machine.device, overflow_is_normal=False)
 
     def step(number, data):
-        with selection.use(machine.kernels):
-            return train_step(trained.method, trained, guard, data, Progress(number, 20, 2), recipe, machine)
+        return train_step(trained.method, trained, guard, data, Progress(number, 20, 2), recipe, machine)
 
     for number in range(4):
         step(number, batch(number))

@@ -10,6 +10,7 @@ from clever_fast import distributed
 from clever_fast.acceleration import Accelerator
 from clever_fast.bar import images_bar
 from clever_fast.data import EvaluationBatches
+from clever_fast.ops import selection
 from clever_fast.pipelines.reading import Manifest
 
 PIXELS = 32  # raw pixels are compared at 32 x 32, whatever the crop size
@@ -28,7 +29,7 @@ def features(
     share = len(manifest) // distributed.world_size()
     with images_bar("features", share, shown=distributed.is_main()) as advance:
         for index, images in batches:
-            with machine.autocast():
+            with machine.autocast(), selection.use(machine.kernels):
                 rows.append(encode(images).float())
             indices.append(index)
             for _ in index:
