@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 
 import torch
+
+from clever_fast.benchmarks.measure import summary
 
 
 def graph_ms(function: Callable[[], object], calls: int, rounds: int = 11) -> dict:
@@ -26,8 +27,7 @@ def graph_ms(function: Callable[[], object], calls: int, rounds: int = 11) -> di
         end.record()
         end.synchronize()
         times.append(start.elapsed_time(end) / calls)
-    times = times[2:]
-    return {"median": statistics.median(times), "low": min(times), "high": max(times)}
+    return summary(times[2:])
 
 
 def copy_bandwidth() -> float:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
+from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
 from clever_fast.benchmarks.photographs import write_jpegs
 from clever_fast.benchmarks.torchvision_views import Crops, one_thread, torchvision_views
 from clever_fast.pipelines.policies import POLICIES, Policy
@@ -173,10 +173,6 @@ def settle() -> None:
     while cpu_seconds() - used > 0.015:
         used = cpu_seconds()
         time.sleep(0.2)
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "low": min(values), "high": max(values), "rounds": len(values)}
 
 
 def text(row: dict[str, float], digits: int) -> str:

@@ -23,12 +23,12 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from clever_fast.benchmarks.measure import DOCS, write_section
+from clever_fast.benchmarks.traffic import G, V
 from clever_fast.ops.crop_pairs import kernels, launch
 from clever_fast.ops.tensor_lists import fused as tensor_lists
 
 ARCHITECTURES = (80, 90, 100)
 BUDGET = 14  # instructions per logit in a forward's hot loop; above it an H200 waits for issue slots (docs/losses.md)
-V, G = 10, 2  # the released code's crops
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 FLOAT32 = ["center", "lowest_center", "parts", "grad", "student_stats", "teacher_stats", "loss", "norms", "weight"]
 LOGITS = ["student", "teacher", "out"]

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import statistics
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -32,8 +33,13 @@ def conditions() -> dict:
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {name: found for name in PACKAGES if (found := installed_version(name))},
     }
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Median and extremes of alternating rounds."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values), "rounds": len(values)}
 
 
 def append(path: Path, record: dict) -> None:
@@ -57,7 +63,8 @@ def _cpu() -> str:
     return platform.processor()
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Of a distribution; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

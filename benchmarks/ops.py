@@ -41,13 +41,12 @@ LANES = 128  # results of one instruction that a multiprocessor issues in a cloc
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, nargs="+", default=[64, 128, 256, 512])
-    parser.add_argument("--prototypes", type=int, nargs="+", default=[16384, 65536])
+    parser.add_argument("--images", type=int, nargs="+", default=[64, 128, 256, 512], help="on a GPU")
+    parser.add_argument("--prototypes", type=int, nargs="+", default=[16384, 65536], help="on a GPU")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines that records are added to")
     options = parser.parse_args()
     refuse_if_red()
-    run = measure if torch.cuda.is_available() else predict
-    for record in run(options.images, options.prototypes):
+    for record in measure(options.images, options.prototypes) if torch.cuda.is_available() else predict():
         append(options.results, {"benchmark": "ops", **record, **conditions()})
     if options.results == RESULTS:
         records = [json.loads(line) for line in RESULTS.read_text().splitlines()]
@@ -73,7 +72,7 @@ def counted(N: int, K: int) -> dict:
     return json.loads(done.stdout)
 
 
-def predict(images: list[int], prototypes: list[int]) -> Iterator[dict]:
+def predict() -> Iterator[dict]:
     """Per loss at the released size: bytes and launches counted, and the least time that the device takes for them."""
     N, K = 128, 65536
     print(f"counting bytes at N = {N}, K = {K:,}")

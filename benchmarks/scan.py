@@ -10,7 +10,6 @@ installed. Every form is first compared with the kernel's output. Rounds alterna
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from clever_fast import ops
-from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
+from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
 from clever_fast.benchmarks.scan_forms import by_chunked_sums, by_doubling, published_kernels
 from clever_fast.ops.cross_scan import reference as cross_reference
 from clever_fast.ops.selective_scan import reference
@@ -143,10 +142,6 @@ def clock(run: Callable, x: Tensor, passes: int) -> float:
 def synchronize(x: Tensor) -> None:
     if x.is_cuda:
         torch.cuda.synchronize()
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "low": min(values), "high": max(values), "rounds": len(values)}
 
 
 def device_name(device: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import torch
 
 from clever_fast.acceleration import Accelerator, accelerator
-from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
+from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
 from clever_fast.cost import gflop_per_image
 from clever_fast.methods import Batch, Progress
 from clever_fast.metrics import peak_memory_mib
@@ -69,9 +68,7 @@ def compare(recipe: Recipe, options: argparse.Namespace) -> dict:
         "crops": f"2x{recipe.global_size} + {recipe.local_crops}x{recipe.local_size}",
         "batch": recipe.batch_size,
         "gflop_per_image": gflop_per_image(recipe),
-        "images_per_second": {
-            name: {"median": statistics.median(r), "low": min(r), "high": max(r)} for name, r in rates.items()
-        },
+        "images_per_second": {name: summary(values) for name, values in rates.items()},
         "peak_mib": {name: stepper.peak_mib for name, stepper in steppers.items()},
     }
 

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -160,7 +159,7 @@ def main() -> None:
     N, K = options.images, options.prototypes
     counts = {
         form: {
-            "fused": {name: asdict(t) for name, t in at(partial(_fused_of, form, K), N).items()},
+            "fused": {name: asdict(t) for name, t in at(lambda n, form=form: fused(form, n, K), N).items()},
             "reference": {name: asdict(t) for name, t in reference(form, N, K).items()},
             "released": {name: asdict(t) for name, t in released(form, N, K).items()},
             "floor": floor(N, K),
@@ -168,10 +167,6 @@ def main() -> None:
         for form in ("cross_entropy", "cosine")
     }
     print(json.dumps(counts))
-
-
-def _fused_of(form: str, K: int, N: int) -> dict[str, Traffic]:
-    return fused(form, N, K)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from clever_fast.benchmarks.measure import installed_version
 from clever_fast.errors import UserError
 
 TRITON_OF_TORCH = {"2.11": "3.6", "2.12": "3.7", "2.13": "3.7", "2.14": "3.8", "2.15": "3.9"}
@@ -91,7 +93,7 @@ def gpus() -> Iterator[Finding]:
 def triton() -> Iterator[Finding]:
     import torch
 
-    found, wanted = _version("triton"), TRITON_OF_TORCH.get(".".join(torch.__version__.split(".")[:2]))
+    found, wanted = installed_version("triton"), TRITON_OF_TORCH.get(".".join(torch.__version__.split(".")[:2]))
     needed = torch.cuda.is_available()
     if found is None:
         text = "not installed; the fused losses need it on a GPU"
@@ -104,7 +106,9 @@ def triton() -> Iterator[Finding]:
 
 
 def dali() -> Iterator[Finding]:
-    builds = {name: found for name in ("nvidia-dali-cuda120", "nvidia-dali-cuda130") if (found := _version(name))}
+    builds = {
+        name: found for name in ("nvidia-dali-cuda120", "nvidia-dali-cuda130") if (found := installed_version(name))
+    }
     if not builds:
         yield Finding("DALI", "fault", "not installed", "pip install '.[cuda12]' (or cuda13) in the project's folder")
     elif len(builds) > 1:
@@ -162,7 +166,7 @@ def manifest_of(data: Path, classes: Path | None) -> Iterator[Finding]:
         text = f"{small:,} images have a side below 32 px"
         yield Finding("image sizes", "warning", text, "leave them out with a file for --classes, or delete them")
     else:
-        middle = sorted(side.tolist())[len(side) // 2]
+        middle = int(np.median(side))
         yield Finding(
             "image sizes", "ok", f"the shorter side is {side.min()} to {side.max()} px, {middle} in the middle"
         )
@@ -187,13 +191,6 @@ def free_space(run: Path) -> Iterator[Finding]:
         yield Finding("disk", "warning", text, "a checkpoint of ViT-S takes 1 GB while another is written")
     else:
         yield Finding("disk", "ok", text)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _driver() -> str | None:

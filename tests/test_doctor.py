@@ -15,7 +15,7 @@ def states(findings):
 
 def versions(monkeypatch, **found):
     names = {name.replace("_", "-"): value for name, value in found.items()}
-    monkeypatch.setattr(doctor, "_version", names.get)
+    monkeypatch.setattr(doctor, "installed_version", names.get)
 
 
 def test_a_sound_machine_and_data_end_in_0(images, tmp_path, capsys):

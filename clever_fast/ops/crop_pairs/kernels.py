@@ -34,6 +34,15 @@ def _load(row, k, K, MASKED: tl.constexpr):
 
 
 @triton.jit
+def _load_crops(row, step, CROPS: tl.constexpr, k, K, MASKED: tl.constexpr):
+    """The rows of all crops, a tuple; first of all, so that the loads are under way together."""
+    rows = ()
+    for crop in tl.static_range(CROPS):
+        rows = rows + (_load(row + crop * step, k, K, MASKED),)
+    return rows
+
+
+@triton.jit
 def _exponentials(logits, scale, inside, highest, BOUNDED: tl.constexpr, MASKED: tl.constexpr):
     """Exponents relative to the lane's running maximum, 2 to them, the new maximum, and the old one relative to it."""
     if BOUNDED:
@@ -64,12 +73,8 @@ def _accumulate(
     """Adds one block of prototypes to the lanes' sums."""
     inside = k < K
     c = _load(center, k, K, MASKED)
-    t_rows = ()
-    for g in tl.static_range(G):
-        t_rows = t_rows + (_load(teacher + g * teacher_step, k, K, MASKED),)
-    s_rows = ()
-    for v in tl.static_range(V):
-        s_rows = s_rows + (_load(student + v * student_step, k, K, MASKED),)
+    t_rows = _load_crops(teacher, teacher_step, G, k, K, MASKED)
+    s_rows = _load_crops(student, student_step, V, k, K, MASKED)
 
     new_t_max = ()
     new_t_sum = ()
@@ -286,12 +291,8 @@ def backward(
     out += n * out_n * UNIT + V0 * out_step
     c = _load(center, k, K, MASKED)
     factor *= tl.load(grad)
-    t_rows = ()
-    for g in tl.static_range(G):
-        t_rows = t_rows + (_load(teacher + g * teacher_step, k, K, MASKED),)
-    s_rows = ()
-    for v in tl.static_range(V):
-        s_rows = s_rows + (_load(student + v * student_step, k, K, MASKED),)
+    t_rows = _load_crops(teacher, teacher_step, G, k, K, MASKED)
+    s_rows = _load_crops(student, student_step, V, k, K, MASKED)
     P = ()
     for g in tl.static_range(G):
         stats = teacher_stats + g * N + n

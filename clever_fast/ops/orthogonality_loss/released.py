@@ -4,19 +4,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clever_fast.ops.distillation_loss.released import pairs
+
 
 def orthogonality_loss(
-    student: Tensor, teacher: Tensor, center: Tensor, *, student_temp: float, teacher_temp: float, similarity: str
+    student: Tensor, teacher: Tensor, center: Tensor, *, similarity: str, **temperatures: float
 ) -> Tensor:
-    student_crops = (student / student_temp).unbind()
-    teacher_crops = F.softmax((teacher - center) / teacher_temp, dim=-1).detach().unbind()
-    total, pairs = 0.0, 0
-    for g, p in enumerate(teacher_crops):
-        for v, s in enumerate(student_crops):
-            if v != g:
-                q = F.softmax(s.float(), dim=-1)
-                similar = F.cosine_similarity(p, q, dim=1) if similarity == "cosine" else (p * q).sum(-1)
-                mean = similar.mean()
-                total = total + F.l1_loss(mean, torch.zeros_like(mean))
-                pairs += 1
-    return total / pairs
+    total, count = 0.0, 0
+    for p, s in pairs(student, teacher, center, **temperatures):
+        q = F.softmax(s, dim=-1)
+        similar = F.cosine_similarity(p, q, dim=1) if similarity == "cosine" else (p * q).sum(-1)
+        mean = similar.mean()
+        total = total + F.l1_loss(mean, torch.zeros_like(mean))
+        count += 1
+    return total / count

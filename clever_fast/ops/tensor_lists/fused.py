@@ -78,9 +78,9 @@ def clip_each_(tensors: Sequence[Tensor], norms: Tensor, largest: float) -> None
     _check(tensors)
     device = tensors[0].device
     chunks = _chunks(tuple(t.numel() for t in tensors), device)
+    addresses, aligned = _addresses(tensors, device)
     clip[len(chunks.owners),](
-        _addresses(tensors, device), *chunks, norms, largest,
-        ALIGNED=_aligned(tensors), BLOCK=BLOCK, STEPS=STEPS, num_warps=WARPS,
+        addresses, *chunks, norms, largest, ALIGNED=aligned, BLOCK=BLOCK, STEPS=STEPS, num_warps=WARPS,
     )  # fmt: skip
 
 
@@ -94,9 +94,11 @@ def lerp_each_(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: Tensor
             )
     device = tensors[0].device
     chunks = _chunks(tuple(t.numel() for t in tensors), device)
+    addresses, aligned = _addresses(tensors, device)
+    end_addresses, ends_aligned = _addresses(ends, device)
     lerp[len(chunks.owners),](
-        _addresses(tensors, device), _addresses(ends, device), *chunks, weight,
-        ALIGNED=_aligned([*tensors, *ends]), BLOCK=BLOCK, STEPS=STEPS, num_warps=WARPS,
+        addresses, end_addresses, *chunks, weight,
+        ALIGNED=aligned and ends_aligned, BLOCK=BLOCK, STEPS=STEPS, num_warps=WARPS,
     )  # fmt: skip
 
 
@@ -112,13 +114,13 @@ def _chunks(sizes: tuple[int, ...], device: torch.device) -> Chunks:
     )
 
 
-def _addresses(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
-    addresses = torch.tensor([t.data_ptr() for t in tensors], dtype=torch.int64)
-    return addresses.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else addresses
-
-
-def _aligned(tensors: Sequence[Tensor]) -> bool:
-    return all(t.data_ptr() % 16 == 0 for t in tensors)
+def _addresses(tensors: Sequence[Tensor], device: torch.device) -> tuple[Tensor, bool]:
+    """The tensors' addresses on the device, and whether all of them are multiples of 16 bytes."""
+    found = [t.data_ptr() for t in tensors]
+    addresses = torch.tensor(found, dtype=torch.int64)
+    if device.type == "cuda":
+        addresses = addresses.pin_memory().to(device, non_blocking=True)
+    return addresses, all(address % 16 == 0 for address in found)
 
 
 def _check(tensors: Sequence[Tensor]) -> None:
