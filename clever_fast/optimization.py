@@ -1,26 +1,55 @@
 """The optimizer, its schedules, and updates that skip themselves on the device when something is not finite."""
 
+import importlib
+from types import ModuleType
+
 import torch
 from torch import Tensor, nn
 
 from clever_fast import schedules
+from clever_fast.errors import UserError
 from clever_fast.methods import Progress
-from clever_fast.recipe import Recipe
+from clever_fast.recipe import OptimizerForm, Recipe
+
+TORCH: dict[str, dict[str, bool]] = {"fused": {"fused": True}, "foreach": {"foreach": True}}
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe, *, fused: bool = True) -> torch.optim.Optimizer:
-    """AdamW or SGD, by default in torch's fused form; biases and vectors are not decayed (DINO's two groups)."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+def make_optimizer(model: nn.Module, recipe: Recipe, form: OptimizerForm = "fused") -> torch.optim.Optimizer:
+    """AdamW or SGD; biases and vectors are not decayed.
+
+    Besides DINO's two groups the last layers make one, as they start an epoch late and Apex counts steps by group.
+
+    Raises:
+        UserError: the form is "apex" and NVIDIA Apex is not installed.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    late = [p for name, p in trained.items() if ".last_layer." in name]
     groups = [
-        {"params": [p for p in trained if p.ndim > 1]},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for name, p in trained.items() if p.ndim > 1 and ".last_layer." not in name], "decays": True},
+        {"params": [p for p in trained.values() if p.ndim <= 1], "decays": False, "weight_decay": 0.0},
+        {"params": late, "decays": True},
     ]
-    if recipe.optimizer == "sgd":
-        optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9, fused=fused)
-        for p in trained:  # frozen layers start later, and the fused form takes no mixture
-            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        return optimizer
-    return torch.optim.AdamW(groups, lr=0.0, fused=fused)
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "adamw":
+        return _apex().FusedAdam(groups, lr=0.0) if form == "apex" else torch.optim.AdamW(groups, lr=0.0, **TORCH[form])
+    if form == "apex":
+        optimizer = _apex().FusedSGD(groups, lr=0.0, momentum=0.9)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9, **TORCH[form])
+    for p in trained.values():  # late layers start later, and neither fused form takes a mixture
+        optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
+
+
+def _apex() -> ModuleType:
+    """NVIDIA Apex's optimizers."""
+    try:
+        return importlib.import_module("apex.optimizers")
+    except ImportError as error:
+        raise UserError(
+            f"execution.optimizer is apex and NVIDIA Apex is not there ({error}): build it with its CUDA extensions "
+            "from https://github.com/NVIDIA/apex (PyPI's apex is another project), or use --execution.optimizer fused"
+        ) from None
 
 
 def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: Progress) -> float:
@@ -32,11 +61,13 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: Progres
         end=recipe.min_lr,
         warmup_steps=min(recipe.warmup_epochs * progress.steps_per_epoch, progress.steps),
     )
-    decayed, vectors = optimizer.param_groups
-    decayed["lr"] = vectors["lr"] = lr
-    decayed["weight_decay"] = schedules.cosine(
+    decay = schedules.cosine(
         progress.step, steps=progress.steps, start=recipe.weight_decay, end=recipe.weight_decay_end
     )
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+        if group["decays"]:
+            group["weight_decay"] = decay
     return lr
 
 
@@ -52,14 +83,15 @@ def step_unless(skip: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.am
     torch's fused optimizers skip a step where their `found_inf` is 1; an enabled scaler (fp16) sets its own. For others
     the host does have to look.
     """
-    if not optimizer.defaults["fused"]:
-        if skip.item():
-            scaler.update()
-            return
-    elif not scaler.is_enabled():
+    fused = optimizer.defaults.get("fused")
+    if fused and not scaler.is_enabled():
         optimizer.found_inf = skip
-    scaler.step(optimizer)
+    if fused or not skip.item():
+        scaler.step(optimizer)
     scaler.update()
+    for group in optimizer.param_groups:
+        if "step" in group and all(p.grad is None for p in group["params"]):
+            del group["step"]  # Apex counts a group's steps even while its layers are frozen
 
 
 class FailureGuard:

@@ -1,6 +1,6 @@
 """What is learned (`Recipe`), how fast (`Execution`), and where it is read and written (`Run`)."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,6 +115,9 @@ class Recipe:
             raise UserError(f"not a recipe of this version of clever_fast: {error}") from error
 
 
+OptimizerForm = Literal["fused", "foreach", "apex"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Execution:
     """How fast it is learned. Nothing here changes what is learned beyond rounding.
@@ -125,9 +128,15 @@ class Execution:
             Losses are always float32.
         channels_last: memory format of convolutions.
         kernels: of the losses, the clip and the teacher's average: fused (on a GPU; a CPU runs the reference), the
-            reference, or as the released code does it, pair after pair and tensor after tensor.
-        fused_optimizer: torch's optimizer in one launch for all parameters, which also skips a failed step by itself;
-            without it the host waits for every step's verdict.
+            reference, or as the released code does it: pair after pair, tensor after tensor, attention in three steps.
+        compile: torch.compile of the backbones, whole and for each crop size, but for those with synchronised
+            BatchNorm; auto is on on a GPU. `graphs` replays them as CUDA graphs besides, for batches so small that
+            launches bind.
+        checkpointing: recompute the student's blocks in the backward pass instead of keeping their activations, for
+            batches that do not fit otherwise; about a third more work.
+        optimizer: `fused` is torch's in one launch for all parameters, which also skips a failed step by itself. With
+            torch's `foreach`, or NVIDIA Apex's where it is installed, the host waits for every step's verdict.
+        bucket_mib: of gradients that DDP sends at once, in MiB.
         threads: of the data pipeline; 0 for the cores of this machine divided by its processes.
     """
 
@@ -135,13 +144,20 @@ class Execution:
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     channels_last: bool = True
     kernels: Kernels = "fused"
-    fused_optimizer: bool = True
+    compile: Literal["auto", "off", "on", "graphs"] = "auto"
+    checkpointing: bool = False
+    optimizer: OptimizerForm = "fused"
+    bucket_mib: int = 25
     threads: int = 0
 
 
+PLAIN = Execution(kernels="released", optimizer="foreach", channels_last=False, compile="off")
+
 EXECUTIONS = {
     "fast": Execution(),
-    "plain": Execution(kernels="released", fused_optimizer=False, channels_last=False),  # the released code's way
+    "plain": PLAIN,  # the released code's way
+    "small_memory": Execution(checkpointing=True),
+    "compiled_plain": replace(PLAIN, compile="on"),  # what torch.compile alone makes of it
 }
 
 

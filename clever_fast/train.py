@@ -105,7 +105,7 @@ def train_step(
     # Drop path is a function of (seed, step, rank), so a resumed run needs no saved generator state.
     torch.manual_seed((recipe.seed << 44 | progress.step << 12 | distributed.rank()) % 2**63)
     schedule(optimizer, recipe, progress)
-    optimizer.zero_grad(set_to_none=True)
+    method.zero_grad(set_to_none=True)
     guard.remember()
     with selection.use(machine.kernels):
         with machine.autocast():
@@ -125,8 +125,8 @@ def train_step(
 def build(recipe: Recipe, machine: Accelerator) -> Trained:
     """The method of a recipe with its initial weights, on the device, with its optimizer."""
     torch.manual_seed(recipe.seed)
-    method = machine.place(recipe.method.build(recipe.backbone, recipe.drop_path))
-    return Trained(method.train(), make_optimizer(method, recipe, fused=machine.fused_optimizer), machine.scaler())
+    method = machine.prepare(recipe.method.build(recipe.backbone, recipe.drop_path))
+    return Trained(method.train(), make_optimizer(method, recipe, machine.optimizer), machine.scaler())
 
 
 def _resume(trained: Trained, recipe: Recipe, run: Run, data: dict) -> int:

@@ -24,10 +24,12 @@ def batch(seed: int, images: int = 4) -> Batch:
 
 def test_biases_and_vectors_are_not_decayed(small):
     method = small().method.build(small().backbone, 0.0)
-    decayed, free = make_optimizer(method, small()).param_groups
-    assert all(p.ndim > 1 for p in decayed["params"])
+    decayed, free, last = make_optimizer(method, small()).param_groups
+    assert all(p.ndim > 1 for group in (decayed, last) for p in group["params"])
     assert all(p.ndim == 1 for p in free["params"])
-    assert len(decayed["params"]) + len(free["params"]) == sum(p.requires_grad for p in method.parameters())
+    assert len(last["params"]) == 2  # of both heads
+    trained = sum(p.requires_grad for p in method.parameters())
+    assert sum(len(group["params"]) for group in (decayed, free, last)) == trained
     assert free["weight_decay"] == 0
     named = dict(method.named_parameters())
     assert not named["student.head.last_layer.weight_g"].requires_grad

@@ -18,7 +18,7 @@ from clever_fast.train import NotFiniteError, train
 from tests.images import readable, unreadable
 
 CPU = Execution(device="cpu", precision="fp32", threads=2)
-PLAIN = {name: getattr(EXECUTIONS["plain"], name) for name in ("kernels", "fused_optimizer", "channels_last")}
+PLAIN = {name: getattr(EXECUTIONS["plain"], name) for name in ("kernels", "optimizer", "channels_last")}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -73,6 +73,9 @@ class CleverMethod(Method):
     def encoder(self) -> nn.Module:
         return self.teacher.backbone
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.student.backbone, self.teacher.backbone
+
     def parts(self) -> dict[str, slice]:
         return {"all": slice(None), "IR": slice(0, self.ir_width), "EF": slice(self.ir_width, None)}
 

@@ -71,6 +71,9 @@ class DinoMethod(Method):
     def encoder(self) -> nn.Module:
         return self.teacher.backbone
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.student.backbone, self.teacher.backbone
+
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         config = self.config
         (s,), (t,) = student_and_teacher_logits(self.student, self.teacher, batch)

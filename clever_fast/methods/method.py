@@ -1,5 +1,6 @@
 """What a method is to the trainer: a module whose forward returns losses, and two hooks."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,6 +43,10 @@ class Method(nn.Module):
     def parts(self) -> dict[str, slice]:
         """The named parts of a feature vector that are evaluated separately; "all" is always there."""
         return {"all": slice(None)}
+
+    def networks(self) -> Iterable[nn.Module]:
+        """The backbones, which take one crop size a call; what may be compiled or checkpointed."""
+        raise NotImplementedError
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Scalars by name. "loss" is differentiated; all are logged."""

@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 from timm.layers import DropPath
+from timm.models import checkpoint_seq
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -113,12 +114,18 @@ class VMamba(nn.Module):
             last = width == self.embed_dim
             self.layers.append(_named(blocks=blocks, downsample=nn.Identity() if last else _numbered(down)))
         self.classifier = _named(norm=nn.LayerNorm(self.embed_dim))
+        self.grad_checkpointing = False
         self.apply(_initialise)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block in the backward pass; timm's networks have a method of this name too."""
+        self.grad_checkpointing = enable
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.patch_embed(images.permute(0, 2, 3, 1))
         for layer in self.layers:
-            x = layer(x)
+            x = checkpoint_seq(layer.blocks, x) if self.grad_checkpointing else layer.blocks(x)
+            x = layer.downsample(x)
         return self.classifier(x).mean((1, 2))
 
 
