@@ -11,8 +11,6 @@ from clever_fast.errors import UserError
 from clever_fast.methods import Method
 from clever_fast.recipe import Recipe
 
-LISTED = 5  # keys that an error names
-
 
 @dataclass(frozen=True)
 class Encoder:
@@ -49,7 +47,7 @@ def load_encoder(run: Path | None = None, weights: Path | None = None, backbone:
 
 def untrained(run: Path) -> Encoder:
     """The encoder that a run began with."""
-    recipe = Recipe.from_dict(_state(run)["recipe"])
+    recipe = Recipe.from_dict(checkpoint.load(_checkpoint(run))["recipe"])
     torch.manual_seed(recipe.seed)
     method = recipe.method.build(recipe.backbone, recipe.drop_path)
     return Encoder(method.encoder, method.parts(), recipe.global_size, f"{recipe.backbone.name}, untrained")
@@ -61,25 +59,11 @@ def load_run(run: Path) -> tuple[Method, Recipe, int]:
     Raises:
         UserError: no checkpoint there, or one that does not fit its own recipe.
     """
-    state = _state(run)
-    recipe = Recipe.from_dict(state["recipe"])
-    method, saved = recipe.method.build(recipe.backbone, recipe.drop_path), checkpoint.method_state(state)
-    expected = method.state_dict()
-    odd = sorted(expected.keys() ^ saved.keys()) or [
-        name for name, tensor in expected.items() if tensor.shape != saved[name].shape
-    ]
-    if odd:
-        more = f" and {len(odd) - LISTED} more" if len(odd) > LISTED else ""
-        raise UserError(
-            f"{run / checkpoint.NEWEST} is of another architecture than its recipe's {recipe.backbone.name}: "
-            f"missing, unknown or of another shape are {', '.join(odd[:LISTED])}{more}"
-        )
-    method.load_state_dict(saved)
-    return method, recipe, state["step"]
+    return checkpoint.load_method(_checkpoint(run))
 
 
-def _state(run: Path) -> dict:
+def _checkpoint(run: Path) -> Path:
     path = run / checkpoint.NEWEST
     if not path.exists():
         raise UserError(f"{run} holds no {checkpoint.NEWEST}; give the folder that pretrain's --run named")
-    return checkpoint.load(path)
+    return path
