@@ -35,6 +35,6 @@ def attention_sheet(encoder: nn.Module, pictures: Sequence[Picture], machine: Ac
 
 
 def _tile(name: str, values: torch.Tensor, image: Image.Image) -> Tile:
-        h, w = values.shape
+    h, w = values.shape
     text = f"{h} x {w} patches, at most {values.max():.1%}"
     return Tile(map_image((values / values.max()).numpy(), image), (name, text))
