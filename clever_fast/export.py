@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from clever_fast.errors import UserError
@@ -29,7 +29,7 @@ def description(
     encoder: nn.Module, backbone: Backbone, parts: dict[str, slice], size: int, **more: Any
 ) -> dict[str, Any]:
     """What one must know to use an encoder: its network, the size in pixels of its images and how they are normalised
-    (of 0 to 255), and the parts of its features as [first channel, last + 1]."""
+    (of 0 to 1), and the parts of its features as [first channel, last + 1]."""
     return {
         "backbone": backbone.name,
         "size": size,
@@ -53,7 +53,7 @@ def write_run(folder: Path, method: Method, recipe: Recipe, step: int) -> Path:
 def write_safetensors(path: Path, encoder: nn.Module, about: dict[str, Any]) -> None:
     """The weights under the backbone's own names, and `about` as JSON beside them; `read_encoder` reads both."""
     with _whole(path) as temporary:
-        save_file(_state(encoder), temporary, metadata={"format": "pt"})
+        temporary.write_bytes(save(_state(encoder), metadata={"format": "pt"}))
     with _whole(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(about, indent=2) + "\n")
 
@@ -89,14 +89,13 @@ def write_onnx(path: Path, encoder: nn.Module, about: dict[str, Any]) -> None:
         raise UserError(f"--format onnx of a VMamba needs the kernels: {extension.missing}. Run: {extension.REBUILD}")
     size, encoder = about["size"], copy.deepcopy(encoder).cpu().eval().requires_grad_(False)
     batch = ({0: torch.export.Dim.DYNAMIC},)
-    with _quiet():
+    with _whole(path) as temporary, _quiet():
         program = torch.export.export(encoder, (torch.zeros(2, 3, size, size),), dynamic_shapes=batch)
         program = program.run_decompositions(DECOMPOSITIONS)
         model = torch.onnx.export(
             program, dynamo=True, input_names=["images"], output_names=["features"], verbose=False
         )
-    model.model.metadata_props.update({key: json.dumps(value) for key, value in about.items()})
-    with _whole(path) as temporary:
+        model.model.metadata_props.update({key: json.dumps(value) for key, value in about.items()})
         model.save(temporary)
 
 
@@ -108,6 +107,7 @@ def _state(encoder: nn.Module) -> dict[str, torch.Tensor]:
 def _whole(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place once it is written."""
     temporary = path.with_name(f"{path.name}.tmp")
+    temporary.touch()  # what cannot be written is known before the work
     try:
         yield temporary
         os.replace(temporary, path)

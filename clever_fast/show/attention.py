@@ -16,7 +16,7 @@ from clever_fast.show.images import Picture, map_image
 def attention_sheet(encoder: nn.Module, pictures: Sequence[Picture], machine: Accelerator, origin: str) -> Image.Image:
     """Rows of images; columns: the image, its attention in the last block averaged over the heads, and each head's.
 
-    Each map is scaled to its own maximum, which stands under it: the share of the attention that one patch gets.
+    Each map runs from its own smallest to its own largest value, the shares of attention that stand under it.
     Source: DINO (Caron et al. 2021), figure 1.
     """
     encoder, rows = machine.place(encoder).eval(), []
@@ -36,5 +36,6 @@ def attention_sheet(encoder: nn.Module, pictures: Sequence[Picture], machine: Ac
 
 def _tile(name: str, values: torch.Tensor, image: Image.Image) -> Tile:
     h, w = values.shape
-    text = f"{h} x {w} patches, at most {values.max():.1%}"
-    return Tile(map_image((values / values.max()).numpy(), image), (name, text))
+    low, high = values.min(), values.max()
+    text = f"{h} x {w}, {low:.2%} to {high:.2%}"
+    return Tile(map_image(((values - low) / (high - low).clamp_min(1e-12)).numpy(), image), (name, text))

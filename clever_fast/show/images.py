@@ -25,7 +25,7 @@ class Picture:
 
     def tensor(self) -> Tensor:
         """(1, 3, H, W) float32, normalised."""
-        pixels = (np.asarray(self.image, np.float32) - MEAN) / STD
+        pixels = (np.asarray(self.image, np.float32) / 255 - MEAN) / STD
         return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
 
     def tile(self) -> Tile:
