@@ -27,15 +27,15 @@ def weights(tmp_path_factory):
 
 def test_components_are_those_of_all_places_together():
     torch.manual_seed(0)
-    basis = torch.linalg.qr(torch.randn(16, 3))[0].T
-    amounts = [torch.rand(4, 5, 3) * torch.tensor([9.0, 3.0, 1.0]), torch.rand(3, 2, 3) * torch.tensor([9.0, 3.0, 1.0])]
+    basis, scale = torch.linalg.qr(torch.randn(16, 3))[0].T, torch.tensor([9.0, 3.0, 1.0])
+    amounts = [torch.rand(40, 50, 3) * scale, torch.rand(30, 20, 3) * scale]
     colours = components_as_colours([7 + a @ basis for a in amounts])
-    assert [tuple(c.shape) for c in colours] == [(4, 5, 3), (3, 2, 3)]
+    assert [c.shape for c in colours] == [a.shape for a in amounts]
     found, true = (torch.cat([m.flatten(0, 1) for m in maps]) for maps in (colours, amounts))
     assert found.min() == 0
     assert found.max() == 1
     correlation = torch.corrcoef(torch.cat([found, true], 1).T)[:3, 3:].abs()
-    assert (correlation.diagonal() > 0.95).all()
+    assert (correlation.diagonal() > 0.99).all()
 
 
 def test_a_constant_map_has_a_colour():
