@@ -9,31 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clever_fast.ops.selective_scan.doubling import output, recurrence_terms
+
 CHUNK = 56
 Scan = Callable[..., Tensor]
-
-
-def recurrence_terms(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, delta_bias: Tensor) -> tuple[Tensor, Tensor]:
-    """log of the decay and the input of h <- decay h + input, both (N, K, D, S, L)."""
-    K = B.shape[1]
-    delta = F.softplus(delta + delta_bias[:, None]).unflatten(1, (K, -1)).unsqueeze(3)
-    log_decay = delta * A.unflatten(0, (K, -1)).unsqueeze(-1)
-    return log_decay, delta * u.unflatten(1, (K, -1)).unsqueeze(3) * B.unsqueeze(2)
-
-
-def output(h: Tensor, u: Tensor, C: Tensor, D: Tensor) -> Tensor:
-    return (h * C.unsqueeze(2)).sum(3).flatten(1, 2) + D[:, None] * u
-
-
-def by_doubling(u, delta, A, B, C, D, delta_bias) -> Tensor:
-    """Hillis and Steele's prefix scan: log2 L passes over all elements."""
-    log_decay, h = recurrence_terms(u, delta, A, B, delta_bias)
-    decay, reach = log_decay.exp(), 1
-    while reach < u.shape[2]:
-        h = h + decay * F.pad(h[..., :-reach], (reach, 0))
-        decay = decay * F.pad(decay[..., :-reach], (reach, 0), value=1.0)
-        reach *= 2
-    return output(h, u, C, D)
 
 
 def by_chunked_sums(u, delta, A, B, C, D, delta_bias) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from clever_fast import checkpoint, console, curves, distributed
+from clever_fast import checkpoint, console, curves, distributed, export
 from clever_fast.acceleration import Accelerator, accelerator
 from clever_fast.checkpoint import Trained
 from clever_fast.data import PretrainingBatches, identity
@@ -194,5 +194,5 @@ def _finish(
     if progress.step < progress.steps:
         log.say(f"stopped at step {progress.step} of {progress.steps}; the same command goes on from there")
         return
-    path = checkpoint.export_encoder(run.run, trained.method, recipe, progress.step)
+    path = export.write_run(run.run, trained.method, recipe, progress.step)
     log.say(f"done: {path}, {run.run / checkpoint.NEWEST}, {run.run / curves.NAME}")

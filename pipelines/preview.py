@@ -6,14 +6,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from clever_fast.pipelines.policies import Policy
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
 from clever_fast.pipelines.reading import Manifest
+from clever_fast.pipelines.sheet import CELL, FAINT, GAP, HEADER, INK, LINE, MARGIN, PAPER, paste, write
 
-CELL = 152  # pixels of a crop's place on the sheet
-GAP = 14
-MARGIN = 32
-LINE = 15
 LINES = 5  # of text under a crop
-HEADER = 64  # pixels of a block's title and column names
-INK, FAINT, PAPER = (28, 28, 32), (110, 112, 120), (252, 252, 250)
 
 
 def contact_sheet(
@@ -47,8 +42,8 @@ def contact_sheet(
             for column, (crop, parameters) in enumerate(zip(pixels, drawn), start=1):
                 image = Image.fromarray(crop[row].round().clip(0, 255).astype(np.uint8))
                 place = (MARGIN + column * (CELL + GAP), y)
-                _paste(sheet, image, place)
-                _write(sheet, place, describe({name: array[row] for name, array in parameters.items()}, area))
+                paste(sheet, image, place)
+                write(sheet, place, describe({name: array[row] for name, array in parameters.items()}, area))
     return sheet
 
 
@@ -86,21 +81,7 @@ def _title(sheet: Image.Image, policy: Policy, top: int, run: str) -> None:
 def _original(sheet: Image.Image, manifest: Manifest, index: int, place: tuple[int, int]) -> None:
     path = manifest.paths[index]
     with Image.open(manifest.root / path) as image:
-        _paste(sheet, ImageOps.exif_transpose(image).convert("RGB"), place)
+        paste(sheet, ImageOps.exif_transpose(image).convert("RGB"), place)
     name = path.rsplit("/", 1)[-1].encode(errors="replace").decode()
     width, height = manifest.sizes[index]
-    _write(sheet, place, [manifest.classes[manifest.labels[index]][:24], name[:24], f"{width} x {height} px"])
-
-
-def _paste(sheet: Image.Image, image: Image.Image, place: tuple[int, int]) -> None:
-    """Fits an image into its cell; a small one with its pixels visible."""
-    image = ImageOps.contain(
-        image, (CELL, CELL), Image.Resampling.LANCZOS if max(image.size) > 64 else Image.Resampling.NEAREST
-    )
-    sheet.paste(image, (place[0], place[1] + CELL - image.height))
-
-
-def _write(sheet: Image.Image, place: tuple[int, int], lines: list[str]) -> None:
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for i, line in enumerate(lines):
-        draw.text((place[0], place[1] + CELL + 5 + i * LINE), line, INK if i == 0 else FAINT, font)
+    write(sheet, place, [manifest.classes[manifest.labels[index]][:24], name[:24], f"{width} x {height} px"])

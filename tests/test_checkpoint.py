@@ -1,7 +1,6 @@
 """Checkpoints: whole or not there, refused where they do not belong, and without a way to run code."""
 
 import copy
-import json
 import os
 import pickle
 import shutil
@@ -143,16 +142,3 @@ def test_the_estimate_of_a_checkpoints_size_holds(trained, small, tmp_path):
     state = state_of(trained, small()) | {"optimizer": optimizer.state_dict()}
     written = checkpoint.save(tmp_path, state).stat().st_size
     assert 0.95 < written / checkpoint.state_bytes(trained) < 1.25
-
-
-def test_exported_encoder_loads_into_timm(trained, small, tmp_path):
-    from safetensors.torch import load_file
-
-    path = checkpoint.export_encoder(tmp_path, trained.method, small(), 7)
-    model = small().backbone.build(0.0)
-    model.load_state_dict(load_file(path), strict=True)
-    x = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(model.eval()(x), trained.method.encoder.eval()(x))
-    about = json.loads((tmp_path / "encoder.json").read_text())
-    assert about["parts"] == {"all": [0, 256], "IR": [0, 204], "EF": [204, 256]}
-    assert Recipe.from_dict(about["recipe"]) == small()
