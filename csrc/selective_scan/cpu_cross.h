@@ -47,7 +47,8 @@ CLEVER_FAST_KERNEL void forward(const CrossScan& p, int64_t task, float* low) {
   V u[SEGMENT], delta[SEGMENT], y[SEGMENT];
   for (int k = 0; k < 4; ++k) {
     const V skip = load(p.skip + k * p.D + c, active), bias = load(p.bias + k * p.D + c, active);
-    V h[MAX_STATES] = {};
+    V h[MAX_STATES];
+    for (int64_t s = 0; s < p.S; ++s) h[s] = V{};
     for (int64_t segment = 0, start = 0; start < p.L(); ++segment, start += p.segment) {
       const int count = gather(p, n, k, start, at, low);
       expand(p, p.weight + k * p.R * p.D + c, bias, low, active, count, delta);

@@ -4,57 +4,54 @@
 
 namespace clever_fast::cpu::CLEVER_FAST_CPU {
 
-// Rows of positions <-> vectors of channels, in blocks of 4 positions of 4 channels, LANES / 4 blocks at once. The last
-// block ends where the positions end, so it may repeat some of the one before.
+// Rows of positions, `stride` apart, <-> vectors of channels, in blocks of 4 positions of 4 channels, LANES / 4 blocks
+// at once. The last blocks end where the positions end, so they may repeat some of those before.
 
 template <class T, int BLOCKS>
-CLEVER_FAST_INLINE Vector<T, 4 * BLOCKS> side_by_side(const T* const* rows, int l) {
+CLEVER_FAST_INLINE Vector<T, 4 * BLOCKS> side_by_side(const T* from, int64_t stride) {
   if constexpr (BLOCKS == 1)
-    return read<Vector<T, 4>>(rows[0] + l);
+    return read<Vector<T, 4>>(from);
   else
-    return join<Vector<T, 4 * BLOCKS>>(side_by_side<T, BLOCKS / 2>(rows, l),
-                                       side_by_side<T, BLOCKS / 2>(rows + 2 * BLOCKS, l),
+    return join<Vector<T, 4 * BLOCKS>>(side_by_side<T, BLOCKS / 2>(from, stride),
+                                       side_by_side<T, BLOCKS / 2>(from + 2 * BLOCKS * stride, stride),
                                        std::make_index_sequence<4 * BLOCKS>());
 }
 
 template <class T, int BLOCKS>
-CLEVER_FAST_INLINE void take_apart(T* const* rows, int l, Vector<T, 4 * BLOCKS> x) {
+CLEVER_FAST_INLINE void take_apart(T* to, int64_t stride, Vector<T, 4 * BLOCKS> x) {
   if constexpr (BLOCKS == 1) {
-    __builtin_memcpy(rows[0] + l, &x, sizeof x);
+    write(to, x);
   } else {
     using Half = Vector<T, 2 * BLOCKS>;
     const std::make_index_sequence<2 * BLOCKS> lanes;
-    take_apart<T, BLOCKS / 2>(rows, l, cut<0, Half>(x, lanes));
-    take_apart<T, BLOCKS / 2>(rows + 2 * BLOCKS, l, cut<2 * BLOCKS, Half>(x, lanes));
+    take_apart<T, BLOCKS / 2>(to, stride, cut<0, Half>(x, lanes));
+    take_apart<T, BLOCKS / 2>(to + 2 * BLOCKS * stride, stride, cut<2 * BLOCKS, Half>(x, lanes));
   }
 }
 
 // What lies `next` elements further is fetched meanwhile: no hardware foresees so many short rows.
 template <class T>
-CLEVER_FAST_INLINE void fetch(T* const* rows, int l, int64_t next) {
-  constexpr int LINE = 64 / sizeof(T);
-  if (l % LINE == 0)
-    for (int c = 0; c < LANES; ++c) __builtin_prefetch(rows[c] + l + next);
+CLEVER_FAST_INLINE void fetch(T* rows, int64_t stride, int count, int64_t next) {
+  for (int l = 0; l < count; l += 64 / sizeof(T))
+    for (int c = 0; c < LANES; ++c) __builtin_prefetch(rows + c * stride + l + next);
 }
 
 // Lanes that are no channel load as 0. What is past the positions, within a block, is anything.
 template <class T>
-CLEVER_FAST_INLINE void load_rows(V* out, Dtype dtype, const T* from, int64_t stride, int active, int count, int64_t next) {
-  static const T zeros[SEGMENT] = {};
-  T few[LANES][4] = {};
-  const T* rows[LANES];
-  for (int c = 0; c < LANES; ++c) {
-    rows[c] = c < active ? from + c * stride : zeros;
-    if (count >= 4) continue;
-    for (int l = 0; l < count; ++l) few[c][l] = rows[c][l];
-    rows[c] = few[c];
+CLEVER_FAST_INLINE void load_rows(
+    V* out, Dtype dtype, const T* from, int64_t stride, int active, int count, int64_t next) {
+  T some[LANES][SEGMENT];
+  fetch(from, stride, count, next);
+  if (active < LANES || count < 4) {  // blocks that are not whole: from a copy
+    for (int c = 0; c < LANES; ++c)
+      for (int l = 0; l < std::max(count, 4); ++l) some[c][l] = c < active && l < count ? from[c * stride + l] : T{};
+    from = some[0], stride = SEGMENT;
   }
   for (int block = 0; block < count; block += 4) {
     const int l = std::max(0, std::min(block, count - 4));
-    fetch(rows, block, next);
     V x[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) x[i] = widen(side_by_side<T, LANES / 4>(rows + i, l), dtype);
+    for (int i = 0; i < 4; ++i) x[i] = widen(side_by_side<T, LANES / 4>(from + i * stride + l, stride), dtype);
     transpose_blocks(x);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) out[l + i] = x[i];
@@ -62,13 +59,15 @@ CLEVER_FAST_INLINE void load_rows(V* out, Dtype dtype, const T* from, int64_t st
 }
 
 template <class T>
-CLEVER_FAST_INLINE void store_rows(Dtype dtype, T* to, const V* from, int64_t stride, int active, int count, int64_t next) {
-  T unused[SEGMENT], few[LANES][4];
-  T* rows[LANES];
-  for (int c = 0; c < LANES; ++c) rows[c] = count < 4 ? few[c] : c < active ? to + c * stride : unused;
+CLEVER_FAST_INLINE void store_rows(
+    Dtype dtype, T* to, const V* from, int64_t stride, int active, int count, int64_t next) {
+  T some[LANES][SEGMENT];
+  fetch(to, stride, count, next);
+  const bool whole = active == LANES && count >= 4;
+  T* const blocks = whole ? to : some[0];
+  const int64_t apart = whole ? stride : SEGMENT;
   for (int block = 0; block < count; block += 4) {
     const int l = std::max(0, std::min(block, count - 4));
-    fetch(rows, block, next);
     V x[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) x[i] = from[l + i];
@@ -76,12 +75,13 @@ CLEVER_FAST_INLINE void store_rows(Dtype dtype, T* to, const V* from, int64_t st
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i)
       if constexpr (sizeof(T) == 4)
-        take_apart<T, LANES / 4>(rows + i, l, x[i]);
+        take_apart<T, LANES / 4>(blocks + i * apart + l, apart, x[i]);
       else
-        take_apart<T, LANES / 4>(rows + i, l, narrow(x[i], dtype));
+        take_apart<T, LANES / 4>(blocks + i * apart + l, apart, narrow(x[i], dtype));
   }
-  if (count < 4)
-    for (int c = 0; c < active; ++c) std::copy_n(few[c], count, to + c * stride);
+  if (!whole)
+    for (int c = 0; c < active; ++c)
+      for (int l = 0; l < count; ++l) to[c * stride + l] = some[c][l];
 }
 
 // Not inlined: once for each instruction set and not for each call.
@@ -115,7 +115,8 @@ CLEVER_FAST_KERNEL void forward(const Scan& p, int64_t task, float*) {
   const int active = int(std::min<int64_t>(LANES, p.D - tile * LANES));
   const int64_t row = (n * KD + channel) * p.L;
   const V skip = load(p.skip + channel, active), bias = load(p.bias + channel, active);
-  V h[MAX_STATES] = {};
+  V h[MAX_STATES];
+  for (int64_t s = 0; s < p.S; ++s) h[s] = V{};
   V u[SEGMENT], delta[SEGMENT], y[SEGMENT];
   float B[SEGMENT], C[SEGMENT];
   for (int64_t segment = 0, start = 0; start < p.L; ++segment, start += p.segment) {

@@ -33,18 +33,27 @@ CLEVER_FAST_INLINE To bits(From from) {
   return to;
 }
 
-template <class T>
-CLEVER_FAST_INLINE T read(const void* from) {
-  T to;
-  __builtin_memcpy(&to, from, sizeof to);
-  return to;
+// Vectors anywhere in memory. gcc copies one by way of other registers if memcpy asks for it.
+template <class T, class Element>
+struct Unaligned {
+  typedef T type __attribute__((aligned(alignof(Element)), may_alias));
+};
+
+template <class T, class Element>
+CLEVER_FAST_INLINE T read(const Element* from) {
+  return *reinterpret_cast<const typename Unaligned<T, Element>::type*>(from);
+}
+
+template <class T, class Element>
+CLEVER_FAST_INLINE void write(Element* to, T x) {
+  *reinterpret_cast<typename Unaligned<T, Element>::type*>(to) = x;
 }
 
 CLEVER_FAST_INLINE V splat(float x) { return V{} + x; }
 
 CLEVER_FAST_INLINE V load(const float* from) { return read<V>(from); }
 
-CLEVER_FAST_INLINE void store(float* to, V x) { __builtin_memcpy(to, &x, sizeof x); }
+CLEVER_FAST_INLINE void store(float* to, V x) { write(to, x); }
 
 CLEVER_FAST_INLINE V from_bfloat16(U x) { return bits<V>(x << 16); }
 
@@ -80,9 +89,22 @@ CLEVER_FAST_INLINE Short narrow(V x, Dtype dtype) {
   return __builtin_convertvector(dtype == Dtype::float16 ? to_half(x) : to_bfloat16(x), Short);
 }
 
-// x, but no more or no less than a bound. NaN stays NaN.
-CLEVER_FAST_INLINE V at_most(V x, float bound) { return x > bound ? splat(bound) : x; }
-CLEVER_FAST_INLINE V at_least(V x, float bound) { return x < bound ? splat(bound) : x; }
+// x, but no more or no less than a bound. NaN stays NaN. gcc finds the one instruction for it only where it does not
+// know the bound.
+CLEVER_FAST_INLINE V hidden(float x) {
+  asm("" : "+r"(x));
+  return splat(x);
+}
+
+CLEVER_FAST_INLINE V at_most(V x, float bound) {
+  const V most = hidden(bound);
+  return x > most ? most : x;
+}
+
+CLEVER_FAST_INLINE V at_least(V x, float bound) {
+  const V least = hidden(bound);
+  return x < least ? least : x;
+}
 
 // 2^x to 2 ulp, at least 2^-126. Coefficients: Cephes, exp2f.
 CLEVER_FAST_INLINE V exp2(V x) {
@@ -131,7 +153,7 @@ CLEVER_FAST_INLINE Wide join(Half a, Half b, std::index_sequence<J...>) {
   return __builtin_shufflevector(a, b, J...);
 #else
   const Half both[2] = {a, b};
-  return read<Wide>(both);
+  return read<Wide>(reinterpret_cast<const char*>(both));
 #endif
 }
 
@@ -214,12 +236,9 @@ CLEVER_FAST_INLINE void store(Dtype dtype, void* base, int64_t offset, V x, int6
   if (dtype == Dtype::float32) return store(static_cast<float*>(base) + offset, x, count);
   const Short half = narrow(x, dtype);
   uint16_t* const to = static_cast<uint16_t*>(base) + offset;
-  if (count >= LANES) {
-    __builtin_memcpy(to, &half, sizeof half);
-    return;
-  }
+  if (count >= LANES) return write(to, half);
   uint16_t some[LANES];
-  __builtin_memcpy(some, &half, sizeof half);
+  write(some, half);
   copy_some(to, some, count);
 }
 
