@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from clever_fast import ops
 from clever_fast.ops import extension
@@ -165,27 +164,6 @@ def test_the_fused_operator_keeps_no_copy_of_four_sequences():
         y.backward(torch.ones_like(y))
     largest = max(event.nbytes() for event in profile.profiler.kineto_results.events() if event.name() == "[memory]")
     assert 0 < largest < four / 2
-
-
-def counted(op, tensors) -> tuple[int, int]:
-    """Floating-point operations of the forward and of the backward pass."""
-    leaves = [x.requires_grad_() for x in tensors]
-    with FlopCounterMode(display=False) as forward:
-        y = op(*leaves)
-    with FlopCounterMode(display=False) as backward:
-        y.backward(torch.ones_like(y))
-    return forward.get_total_flops(), backward.get_total_flops()
-
-
-@needs_library
-def test_floating_point_operations_are_counted():
-    elements = 2 * (3 * 5) * 7  # N, K D, L
-    assert counted(ops.selective_scan, scans.inputs(2, 3, 5, 2, 7)) == (elements * 21, elements * 56)
-    N, H, W, D, S, R = 2, 3, 4, 5, 1, 6
-    elements, projection = N * H * W * 4 * D, 2 * (N * H * W) * D * 4 * (R + 2 * S)
-    forward, backward = counted(ops.cross_scan, scans.image_inputs(N, H, W, D, S, R))
-    assert forward == projection + elements * (14 + 12 + 1)
-    assert backward == 2 * projection + elements * (34 + 36 + 1)
 
 
 def change(index, new):

@@ -1,14 +1,11 @@
 """VMamba's scan of an image as one differentiable operator: no sequence is copied, no full-rank delta is stored."""
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.flop_counter import register_flop_formula
 
 from clever_fast.ops import extension
-from clever_fast.ops.selective_scan.fused import backward_flops, channel_splits, flops, segment_length
+from clever_fast.ops.selective_scan.fused import channel_splits, segment_length
 
 
 def cross_scan(x: Tensor, x_proj_weight: Tensor, dt_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
@@ -52,21 +49,7 @@ def _backward(ctx, dy, _dstates):
     return dx.to(x.dtype), dlow.to(low.dtype), *dweights, None
 
 
-def _count(x, low, weight, A, *_rest, out_shape=None, **_options) -> int:
-    """Four scans, the expansion of delta (2 R an element), and the sum of the outputs (1)."""
-    elements, R = 4 * math.prod(x), weight[1]
-    return flops(elements, A[1]) + elements * (2 * R + 1)
-
-
-def _count_backward(dy, x, low, weight, A, *_rest, out_shape=None, **_options) -> int:
-    """The expansion again, and the two gradients of it (2 R each)."""
-    elements, R = 4 * math.prod(x), weight[1]
-    return backward_flops(elements, A[1]) + elements * (6 * R + 1)
-
-
 if not extension.missing:
-    register_flop_formula(torch.ops.clever_fast.cross_scan)(_count)
-    register_flop_formula(torch.ops.clever_fast.cross_scan_backward)(_count_backward)
     torch.library.register_fake("clever_fast::cross_scan", _fake)
     torch.library.register_fake("clever_fast::cross_scan_backward", _fake_backward)
     torch.library.register_autograd("clever_fast::cross_scan", _backward, setup_context=_keep)

@@ -1,10 +1,7 @@
 """The selective scan's kernels as a differentiable operator of torch."""
 
-import math
-
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from clever_fast.ops import extension
 
@@ -63,35 +60,7 @@ def _backward(ctx, dy, _dstates):
     return du, ddelta, dA.sum(0), dB.sum(0).to(B.dtype), dC.sum(0).to(C.dtype), dD.sum(0), dbias.sum(0), None, None
 
 
-def flops(elements: int, S: int) -> int:
-    """Of the forward pass, for S states of so many (image, channel, position): 7 an element and 7 an element and state.
-
-    An addition, multiplication, division, exponential or logarithm is one. An element: t = log(1 + exp(delta + bias)),
-    t u, + D u. A state of it: exp(t A) h + (t u) B, + C h.
-    """
-    return elements * (7 + 7 * S)
-
-
-def backward_flops(elements: int, S: int) -> int:
-    """Of the backward pass, which runs the recurrence again: 12 an element and 22 an element and state.
-
-    An element: t (4), its slope (2), t u, dD (2), du, ddelta, dbias. A state of it: h (5), dC (2), dh (2), through the
-    decay (2), dA (2), dt (4), du (3), dB (2).
-    """
-    return elements * (12 + 22 * S)
-
-
-def _count(u, delta, A, *_rest, out_shape=None, **_options) -> int:
-    return flops(math.prod(u), A[0])
-
-
-def _count_backward(dy, u, delta, A, *_rest, out_shape=None, **_options) -> int:
-    return backward_flops(math.prod(u), A[0])
-
-
 if not extension.missing:
-    register_flop_formula(torch.ops.clever_fast.selective_scan)(_count)
-    register_flop_formula(torch.ops.clever_fast.selective_scan_backward)(_count_backward)
     torch.library.register_fake("clever_fast::selective_scan", _fake)
     torch.library.register_fake("clever_fast::selective_scan_backward", _fake_backward)
     torch.library.register_autograd("clever_fast::selective_scan", _backward, setup_context=_keep)
