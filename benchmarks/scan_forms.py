@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -34,17 +35,34 @@ def by_chunked_sums(u, delta, A, B, C, D, delta_bias) -> Tensor:
 
 
 def published_kernels() -> dict[str, Scan]:
-    """mamba-ssm's and VMamba's scans, where they are installed (VMamba's: classification/models on PYTHONPATH)."""
+    """mamba-ssm's scan and VMamba's (built from its folder kernels/selective_scan), where they are installed.
+
+    Both take these layouts and dtypes: 16 or 32 bit u, delta, B and C of one dtype, float32 A, D and bias. mamba-ssm's
+    output has the dtype of u; VMamba's is asked for in float32, as ours is.
+    """
     found = {}
-    for name, module, function in (
-        ("mamba-ssm", "mamba_ssm.ops.selective_scan_interface", "selective_scan_fn"),
-        ("VMamba", "csms6s", "selective_scan_fn"),
-    ):
-        try:
-            call = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError):
-            continue
-        found[name] = lambda u, delta, A, B, C, D, bias, call=call: call(
+    with suppress(ImportError):
+        mamba = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+        found["mamba-ssm"] = lambda u, delta, A, B, C, D, bias: mamba.selective_scan_fn(
             u, delta, A, B, C, D, delta_bias=bias, delta_softplus=True
         )
+    with suppress(ImportError):
+        vmamba = importlib.import_module("selective_scan_cuda_oflex")
+        found["VMamba"] = lambda *tensors: VMambaScan.apply(vmamba, *tensors)
     return found
+
+
+class VMambaScan(torch.autograd.Function):
+    """VMamba's extension module has no autograd of its own. Its `nrows` is 1 in every build."""
+
+    @staticmethod
+    def forward(ctx, module, *tensors):
+        y, states = module.fwd(*tensors, True, 1, True)  # delta_softplus, nrows, float32 output
+        ctx.module = module
+        ctx.save_for_backward(*tensors, states)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        *tensors, states = ctx.saved_tensors
+        return None, *ctx.module.bwd(*tensors, dy.contiguous(), states, True, 1)

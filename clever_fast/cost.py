@@ -5,6 +5,7 @@ from functools import cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import clever_fast.ops.flops  # noqa: F401  so that the scans are counted
 from clever_fast.methods import Clever, Dino
 from clever_fast.models import Backbone
 from clever_fast.recipe import Recipe
