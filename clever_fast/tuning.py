@@ -54,13 +54,13 @@ def sweep(
     tried: dict[str, list[Any]],
     *,
     seconds: float,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[str], None] = lambda what: None,
 ) -> Iterator[list[Trial]]:
     """One field after another, each from the best of those before; yields the trials of each.
 
     Args:
         seconds: about the length of a round; the rounds of a field's values alternate.
-        advance: called after each round.
+        advance: called after each round with what was timed.
     """
     for field, values in tried.items():
         usual = accelerator(execution).threads if field == "threads" else getattr(execution, field)
@@ -71,7 +71,7 @@ def sweep(
         for _ in range(ROUNDS):
             for loader, made, found in zip(loaders, executions, rates, strict=True):
                 found.append(images_per_second(iter(loader), made.prefetch, seconds))
-                advance()
+                advance(f"the loader with {field} {getattr(made, field)}")
         for loader in loaders:
             loader.close()
         found = {value: summary(rate) for value, rate in zip(values, rates, strict=True)}
