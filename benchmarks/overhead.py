@@ -109,7 +109,7 @@ def sentence(record: dict) -> str:
     return (
         f"Without a model and a loader a step of the loop takes {loop['median']:.2f} ms of the host "
         f"({loop['low']:.2f} to {loop['high']:.2f} in {loop['rounds']} intervals of 10 steps, their reports included). "
-        f"A range costs {off['median']:.0f} ns while nobody listens; a step enters about twenty. One core of an "
+        f"A range costs {off['median']:.0f} ns while nobody listens; a step enters about twenty. One thread of an "
         f"{record['cpu']}, {record['date']}, commit {record['commit']}; torch {record['versions']['torch']}.\n"
     )
 

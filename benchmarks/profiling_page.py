@@ -36,10 +36,10 @@ def tables(record: dict) -> str:
     lines += [f"| `{cost['name']}` | {cost['ms']:.1f} | {cost['calls']:g} |" for cost in record["costliest"]]
     crops = f"2 x {recipe['global_size']} px + {recipe['local_crops']} x {recipe['local_size']} px"
     return "\n".join(lines) + (
-        f"\n\n{recipe['method']['name']} {recipe['backbone']}, batch {record['batch']}, {crops}, fed with {record['data']}; "
-        f"{record['steps']} steps on {record['hardware']}; {record['cores']} cores of an {record['cpu']}, {record['date']}, "
-        f"commit {record['commit']}; torch {record['versions']['torch']}. Phases and operators are two runs, and the second "
-        "pays for being watched.\n"
+        f"\n\n{recipe['method']['name']} {recipe['backbone']}, batch {record['batch']}, {crops}, fed with "
+        f"{record['data']}; {record['steps']} steps on {record['hardware']}; {record['cores']} cores of an "
+        f"{record['cpu']}, {record['date']}, commit {record['commit']}; torch {record['versions']['torch']}. "
+        "Phases and operators are two runs, and the second pays for being watched.\n"
     )
 
 
