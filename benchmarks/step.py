@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -20,7 +22,7 @@ from clever_fast.acceleration import Accelerator, accelerator
 from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
 from clever_fast.cost import gflop_per_image
 from clever_fast.methods import Batch, Progress
-from clever_fast.metrics import peak_memory_mib
+from clever_fast.metrics import Clock, peak_memory_mib
 from clever_fast.optimization import FailureGuard
 from clever_fast.recipe import EXECUTIONS, Recipe
 from clever_fast.recipes import RECIPES
@@ -81,36 +83,42 @@ class Stepper:
         self.trained = build(recipe, machine)
         overflow = self.trained.scaler.is_enabled()
         self.guard = FailureGuard(self.trained.method, machine.device, overflow_is_normal=overflow)
-        N, dtype = recipe.batch_size, getattr(torch, machine.input_dtype)
-        sizes = [(2 * N, recipe.global_size), (recipe.local_crops * N, recipe.local_size)]
-        crops = [torch.randn(rows, 3, size, size, device=machine.device, dtype=dtype) for rows, size in sizes if rows]
-        crops = [x.contiguous(memory_format=torch.channels_last) for x in crops]
-        self.batch = Batch(crops[0], crops[1] if len(crops) > 1 else None, torch.zeros(N, dtype=torch.int64))
+        self.noise = repeat(noise(recipe, machine))
         if machine.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        for _ in range(3):
-            self.one()
+        self.lap(self.noise, 3)
         self.wait()
         self.peak_mib = peak_memory_mib(machine.device)
 
-    def one(self) -> None:
-        progress = Progress(self.step, 100_000, 500)
-        train_step(self.trained.method, self.trained, self.guard, self.batch, progress, self.recipe, self.machine)
-        self.step += 1
+    def lap(self, batches: Iterator[Batch], steps: int = 1) -> None:
+        clock = Clock(self.machine.device)
+        for _ in range(steps):
+            batch, progress = clock.waiting(next, batches), Progress(self.step, 100_000, 500)
+            train_step(self.trained.method, self.trained, self.guard, batch, progress, self.recipe, self.machine)
+            self.step += 1
 
     def wait(self) -> None:
         if self.machine.device.type == "cuda":
             torch.cuda.synchronize()
 
     def images_per_second(self, seconds: float) -> float:
-        self.one()
+        self.lap(self.noise)
         self.wait()
         begin, steps = time.perf_counter(), 0
         while steps < 3 or time.perf_counter() - begin < seconds:
-            self.one()
+            self.lap(self.noise)
             steps += 1
             self.wait()
         return steps * self.recipe.batch_size / (time.perf_counter() - begin)
+
+
+def noise(recipe: Recipe, machine: Accelerator) -> Batch:
+    """A batch of the recipe's shapes, as the loader would hand it over."""
+    N, dtype = recipe.batch_size, getattr(torch, machine.input_dtype)
+    sizes = [(2 * N, recipe.global_size), (recipe.local_crops * N, recipe.local_size)]
+    crops = [torch.randn(rows, 3, size, size, device=machine.device, dtype=dtype) for rows, size in sizes if rows]
+    crops = [x.contiguous(memory_format=torch.channels_last) for x in crops]
+    return Batch(crops[0], crops[1] if len(crops) > 1 else None, torch.zeros(N, dtype=torch.int64))
 
 
 def line(record: dict) -> str:

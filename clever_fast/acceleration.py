@@ -3,8 +3,10 @@
 import contextlib
 import inspect
 import os
-from dataclasses import dataclass
-from typing import Literal
+import platform
+from dataclasses import dataclass, fields
+from importlib.metadata import distributions
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -32,6 +34,10 @@ class Accelerator:
     optimizer: OptimizerForm
     bucket_mib: int
     threads: int
+    prefetch: int
+    hw_decoder_load: float
+    preallocate: bool
+    affinity: bool
 
     @property
     def input_dtype(self) -> str:
@@ -150,4 +156,23 @@ def accelerator(execution: Execution) -> Accelerator:
         optimizer=execution.optimizer,
         bucket_mib=execution.bucket_mib,
         threads=threads,
+        prefetch=execution.prefetch,
+        hw_decoder_load=execution.hw_decoder_load,
+        preallocate=execution.preallocate,
+        affinity=execution.affinity,
     )
+
+
+def settings(machine: Accelerator) -> dict[str, Any]:
+    """What a run's records say about how it is computed: hardware, versions and the flags of torch's libraries."""
+    packages = ("torch", "triton", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
+    installed = {d.metadata["Name"]: d.version for name in packages for d in distributions(name=name)}
+    flags = {field.name: getattr(machine, field.name) for field in fields(machine)}
+    return {
+        **{name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in flags.items()},
+        "hardware": str(machine),
+        "processes": distributed.world_size(),
+        "versions": {"python": platform.python_version(), "cuda": torch.version.cuda, **installed},
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
+    }

@@ -14,6 +14,7 @@ from torch import Tensor
 from clever_fast import distributed
 from clever_fast.console import Screen
 from clever_fast.methods import Progress
+from clever_fast.ranges import mark, range_, seconds_between
 
 LOG = "metrics.jsonl"
 T = TypeVar("T")
@@ -40,21 +41,32 @@ class Meter:
 
 
 class Clock:
-    """Host time of one log interval, split into waiting for data and everything else."""
+    """Time of one log interval, split into waiting for data and everything else.
 
-    def __init__(self) -> None:
+    On a GPU, waiting is what its stream stands idle between a step's last kernel and the next batch: a host that runs
+    ahead of the device waits for nothing that matters. It is read only after the host has waited for the device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.restart()
 
     def restart(self) -> None:
-        self.begin, self.waited, self.steps = time.perf_counter(), 0.0, 0
+        self.begin, self.steps, self._waits = time.perf_counter(), 0, []
 
     def waiting(self, get: Callable[..., T], *args: Any) -> T:
         """`get(*args)`, its time counted as waiting for data, and one step."""
-        begin = time.perf_counter()
-        result = get(*args)
-        self.waited += time.perf_counter() - begin
+        begin = mark(self.device)
+        with range_("data"):
+            result = get(*args)
+        self._waits.append((begin, mark(self.device)))
         self.steps += 1
         return result
+
+    @property
+    def waited(self) -> float:
+        """Seconds; on a GPU those of marks that it has passed."""
+        return sum(seconds_between(begin, end) for begin, end in self._waits)
 
     @property
     def seconds(self) -> float:
@@ -64,8 +76,8 @@ class Clock:
 class Log:
     """Writes a run's records: `metrics.jsonl` always, the console, and TensorBoard where it is installed.
 
-    Only the main process writes. A record holds `kind` ("train", "knn"), `step`, `epoch` (fractional), `seconds` of
-    training so far, and its values.
+    Only the main process writes. A record holds `kind` ("start", "train", "knn"), `step`, `epoch` (fractional),
+    `seconds` of training so far, and its values.
     """
 
     def __init__(self, folder: Path, *, title: str, start_step: int):
@@ -78,6 +90,11 @@ class Log:
     def say(self, text: str) -> None:
         if self.active:
             self.screen.say(text)
+
+    def start(self, progress: Progress, settings: dict[str, Any]) -> None:
+        """What the run has been started or resumed on: versions, hardware, flags."""
+        if self.active:
+            self._append("start", progress, settings)
 
     def train(self, progress: Progress, values: dict[str, float], seconds: float) -> None:
         """Means over the `seconds` since the last call."""
@@ -99,21 +116,20 @@ class Log:
                 self.board.close()
 
     def _write(self, kind: str, progress: Progress, values: dict[str, float]) -> None:
-        record = {
-            "kind": kind,
-            "step": progress.step,
-            "epoch": round(progress.step / progress.steps_per_epoch, 4),
-            "seconds": round(self.seconds, 3),
-            **{name: value if math.isfinite(value) else None for name, value in values.items()},
-        }
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._append(kind, progress, finite)
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(f"{kind}/{name}", value, progress.step)
+
+    def _append(self, kind: str, progress: Progress, values: dict[str, Any]) -> None:
+        epoch, seconds = round(progress.step / progress.steps_per_epoch, 4), round(self.seconds, 3)
+        record = {"kind": kind, "step": progress.step, "epoch": epoch, "seconds": seconds, **values}
         try:
             with self.path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:  # a full disk: a lost record is no reason to lose the run
             self.say(f"cannot write {self.path}: {error.strerror}")
-        if self.board:
-            for name, value in values.items():
-                self.board.add_scalar(f"{kind}/{name}", value, progress.step)
 
     def _rewind(self, step: int) -> None:
         """Drop the records of steps that will be done again; take the clock from the last one that stays."""
