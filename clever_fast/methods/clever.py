@@ -87,7 +87,7 @@ class CleverMethod(Method):
         }
         invariance = ops.distillation_loss(s_ir, t_ir, self.center, **shared)
         orthogonality = ops.orthogonality_loss(s_ef, t_ef, self.center2, similarity=config.orthogonality, **shared)
-        preg = ops.norm_gap(list(self.student.head.parameters()), list(self.student.head2.parameters()))
+        preg, norms = ops.norm_gap(list(self.student.head.parameters()), list(self.student.head2.parameters()))
         update_center(self.center, t_ir, config.center_momentum)
         update_center(self.center2, t_ef, config.center_momentum)
         return {
@@ -97,6 +97,8 @@ class CleverMethod(Method):
             "invariance": invariance,
             "orthogonality": orthogonality,
             "preg": preg,
+            "ir_norm_squared": norms[0],
+            "ef_norm_squared": norms[1],
             "center_norm": self.center.norm(),
             "center2_norm": self.center2.norm(),
         }
