@@ -43,7 +43,14 @@ def main() -> None:
         run = options.out / f"{similarity}_decay_{decay}_preg_{preg}_seed{seed}"
         if not (run / "measured").exists():
             start, end = DECAYS[decay]
-            words = ["--recipe", options.recipe, "--recipe.seed", str(seed), "--recipe.method.orthogonality", similarity]
+            words = [
+                "--recipe",
+                options.recipe,
+                "--recipe.seed",
+                str(seed),
+                "--recipe.method.orthogonality",
+                similarity,
+            ]
             words += ["--recipe.method.preg_weight", preg]
             words += ["--recipe.weight_decay", start, "--recipe.weight_decay_end", end, *SHORT, *overrides]
             if pretrain([*words, "--data", str(options.data), "--run", str(run)]):

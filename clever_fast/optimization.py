@@ -1,20 +1,34 @@
 """The optimizer, its schedules, and updates that skip themselves on the device when something is not finite."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from clever_fast import schedules
-from clever_fast.methods import Progress
+from clever_fast.methods import Method, Progress
 from clever_fast.recipe import Recipe
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe, *, fused: bool = True) -> torch.optim.Optimizer:
-    """AdamW or SGD, by default in torch's fused form; biases and vectors are not decayed (DINO's two groups)."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1]},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+def parameter_groups(model: Method, recipe: Recipe) -> list[dict[str, Any]]:
+    """The trained parameters by how they are scheduled: whether decayed, whether at a constant learning rate.
+
+    Biases and vectors are decayed only where the recipe says so.
+    """
+    constant, groups = set(model.constant_lr()), {}
+    for p in (p for p in model.parameters() if p.requires_grad):
+        kind = (p in constant, recipe.decay_vectors or p.ndim > 1)
+        groups.setdefault(kind, []).append(p)
+    return [
+        {"params": groups[kind], "constant_lr": kind[0], "decayed": kind[1]}
+        for kind in sorted(groups, key=lambda kind: (kind[0], not kind[1]))
     ]
+
+
+def make_optimizer(model: Method, recipe: Recipe, *, fused: bool = True) -> torch.optim.Optimizer:
+    """AdamW or SGD, by default in torch's fused form."""
+    groups = parameter_groups(model, recipe)
+    trained = [p for group in groups for p in group["params"]]
     if recipe.optimizer == "sgd":
         optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9, fused=fused)
         for p in trained:  # frozen layers start later, and the fused form takes no mixture
@@ -25,18 +39,15 @@ def make_optimizer(model: nn.Module, recipe: Recipe, *, fused: bool = True) -> t
 
 def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: Progress) -> float:
     """Set this step's learning rate and weight decay; returns the learning rate."""
-    lr = schedules.cosine(
-        progress.step,
-        steps=progress.steps,
-        start=recipe.lr,
-        end=recipe.min_lr,
-        warmup_steps=min(recipe.warmup_epochs * progress.steps_per_epoch, progress.steps),
-    )
-    decayed, vectors = optimizer.param_groups
-    decayed["lr"] = vectors["lr"] = lr
-    decayed["weight_decay"] = schedules.cosine(
+    step = progress.epoch * progress.steps_per_epoch if recipe.lr_per_epoch else progress.step
+    warmup_steps = min(recipe.warmup_epochs * progress.steps_per_epoch, progress.steps)
+    lr = schedules.cosine(step, steps=progress.steps, start=recipe.lr, end=recipe.min_lr, warmup_steps=warmup_steps)
+    weight_decay = schedules.cosine(
         progress.step, steps=progress.steps, start=recipe.weight_decay, end=recipe.weight_decay_end
     )
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.lr if group["constant_lr"] and step >= warmup_steps else lr
+        group["weight_decay"] = weight_decay if group["decayed"] else 0.0
     return lr
 
 

@@ -16,8 +16,8 @@ def norm_gap(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[Tensor, T
         right: parameters of any shapes, float32.
 
     Returns:
-        The gap, a float32 scalar: its gradient is +-2p on one side and -+2q on the other, 0 on both where the totals are
-        equal. The totals, (2,) float32, without a gradient: they cost nothing more and are for the log.
+        The gap, a float32 scalar; its gradient is +-2p on one side and -+2q on the other, 0 on both where the totals
+        are equal. The totals, (2,) float32, without a gradient: for the log, at no further cost.
 
     Source: CLeVER, equation L_PReg; parameters, squared and not rooted, as in the released code.
     """
