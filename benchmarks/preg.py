@@ -24,8 +24,8 @@ RESULTS = Path(__file__).parent / "results" / "preg.jsonl"
 SHORT = ("--recipe.global_size", "16", "--recipe.batch_size", "32", "--recipe.epochs", "8")
 SIMILARITIES = {"cosine": "the released cosine", "dot": "the paper's dot product"}
 WEIGHTS = ("0", "0.001")  # of PReg: none, and the released one
-# Where the weight decay starts and ends. The sum of learning rate times decay over these 496 steps is a hundredth of the
-# published run's (200 epochs of 247 steps), so "hundredfold" takes as much off the weights as a whole published run.
+# Where the weight decay starts and ends. The sum of learning rate times decay is 3.4 over a published run (200 epochs
+# of 247 steps) and 0.037 over these 496 steps: "hundredfold", 3.7, takes off as much as a whole published run.
 DECAYS = {"none": ("0", "0"), "published": ("0.04", "0.4"), "hundredfold": ("4", "40")}
 CURVES = ("ir_norm_squared", "ef_norm_squared", "orthogonality", "invariance")
 COLORS = {"0": "#d9772b", "0.001": "#2f6fdb"}
@@ -78,11 +78,78 @@ def record(setting: tuple, words: list[str], run: Path) -> dict:
 
 
 def table(records: list[dict]) -> str:
-    return ""
+    """Means over the seeds with their range, at the end of the runs."""
+    columns = ("IR norm²", "EF norm²", "EF norm², lowest", "orthogonality", "cross-entropy")
+    lines = [f"| similarity | weight decay | PReg | seeds | {' | '.join(columns)} |", f"|{'---|' * (4 + len(columns))}"]
+    for similarity, decay, weight in product(SIMILARITIES, DECAYS, WEIGHTS):
+        chosen = select(records, similarity, decay, weight)
+        if not chosen:
+            continue
+        ends = [[r[name][-1] for r in chosen] for name in CURVES]
+        ir, ef, orthogonality, invariance = (spread(values, digits) for values, digits in zip(ends, (0, 0, 4, 3)))
+        lowest = spread([min(r["ef_norm_squared"]) for r in chosen], 0)
+        cells = (similarity, decay, weight, len(chosen), ir, ef, lowest, orthogonality, invariance)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    first, last = records[0], records[-1]
+    seconds = sorted(r["seconds"] for r in records)
+    start = [statistics.mean(r[name][0] for r in records) for name in CURVES[:2]]
+    versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
+    commits = " and ".join(sorted({r["commit"] for r in records}))
+    return "\n".join(lines) + (
+        f"\n\nAt the end of {first['step'][-1]} steps: means over the seeds, the lowest and highest in brackets. At "
+        f"step {first['step'][0]} the heads have {start[0]:.0f} (IR) and {start[1]:.0f} (EF). "
+        f"{len(records)} runs of `clever-fast pretrain {' '.join(first['words'][:2])} {' '.join(SHORT)}`, "
+        f"{seconds[0]:.0f} to {seconds[-1]:.0f} s each on a shared core of "
+        f"an {last['cpu']}, {last['date']}, commit {commits}; {versions}.\n\n"
+        "![Squared norms of both heads and the orthogonality loss over the runs](preg.png)\n"
+    )
+
+
+def select(records: list[dict], similarity: str, decay: str, weight: str) -> list[dict]:
+    wanted = {"similarity": similarity, "decay": decay, "weight": weight}
+    return [r for r in records if wanted.items() <= r.items()]
+
+
+def spread(values: list[float], digits: int) -> str:
+    mean, low, high = (f"{value:.{digits}f}" for value in (statistics.mean(values), min(values), max(values)))
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def draw(records: list[dict], path: Path) -> None:
-    pass
+    """For each similarity a row of norms and a row of losses, a column for each weight decay, a line for each seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.lines import Line2D
+
+    shape = {"figsize": (11, 11), "sharex": True, "sharey": "row", "constrained_layout": True}
+    figure, axes = plt.subplots(2 * len(SIMILARITIES), len(DECAYS), **shape)
+    for column, decay in enumerate(DECAYS):
+        for pair, (similarity, title) in enumerate(SIMILARITIES.items()):
+            norms, loss = axes[2 * pair, column], axes[2 * pair + 1, column]
+            for weight in WEIGHTS:
+                for r in select(records, similarity, decay, weight):
+                    style = {"color": COLORS[weight], "linewidth": 1.3, "alpha": 0.8}
+                    norms.plot(r["step"], r["ef_norm_squared"], **style)
+                    norms.plot(r["step"], r["ir_norm_squared"], linestyle=(0, (4, 2)), **style)
+                    loss.plot(r["step"], r["orthogonality"], **style)
+            norms.set(title=f"{title}, weight decay: {decay}", ylim=(0, None))
+            loss.set(yscale="log")
+            if column == 0:
+                norms.set(ylabel="squared norm of a head")
+                loss.set(ylabel="orthogonality loss")
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25)
+    for axis in axes[-1]:
+        axis.set(xlabel="step")
+    handles = [Line2D([], [], color=COLORS[weight], label=f"PReg {weight}") for weight in WEIGHTS]
+    for name, style in (("EF head", "-"), ("IR head", "--")):
+        handles.append(Line2D([], [], color="#555555", linestyle=style, label=name))
+    figure.legend(handles=handles, ncols=4, loc="outside upper center", frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def publish(records: list[dict]) -> None:

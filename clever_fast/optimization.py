@@ -15,13 +15,17 @@ def parameter_groups(model: Method, recipe: Recipe) -> list[dict[str, Any]]:
 
     Biases and vectors are decayed only where the recipe says so.
     """
-    constant, groups = set(model.constant_lr()), {}
+    constant, kinds = set(model.constant_lr()), {}
     for p in (p for p in model.parameters() if p.requires_grad):
-        kind = (p in constant, recipe.decay_vectors or p.ndim > 1)
-        groups.setdefault(kind, []).append(p)
+        kinds.setdefault((p in constant, recipe.decay_vectors or p.ndim > 1), []).append(p)
     return [
-        {"params": groups[kind], "constant_lr": kind[0], "decayed": kind[1]}
-        for kind in sorted(groups, key=lambda kind: (kind[0], not kind[1]))
+        {
+            "params": params,
+            "constant_lr": constant_lr,
+            "decayed": decayed,
+            "weight_decay": recipe.weight_decay * decayed,
+        }
+        for (constant_lr, decayed), params in kinds.items()
     ]
 
 

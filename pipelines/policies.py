@@ -26,12 +26,12 @@ class Policy:
         global_size: int,
         local_size: int,
         local_crops: int,
-        global_scale: float = 0.4,
+        global_scale: float | None = None,
         max_blur: float = 2.0,
     ) -> Policy:
         """The same augmentations at other sizes (pixels), with another number of local crops, which may be 0.
 
-        global_scale: the smallest area of a global crop, as a share of the image's; the largest is 1.
+        global_scale: the smallest area of a global crop, as a share of the image's; None for the policy's own.
         max_blur: the largest sigma of the gaussian blur, in pixels of the crop; small crops bear less of it.
 
         Raises:
@@ -49,7 +49,7 @@ class Policy:
             ]
             return replace(old, size=size, count=count, scale=scale, augmentations=tuple(blurred))
 
-        views = [view(old, global_size, 1, (global_scale, 1.0)) for old in self.views[:2]]
+        views = [view(old, global_size, 1, (global_scale or old.scale[0], 1.0)) for old in self.views[:2]]
         views += [view(old, local_size, local_crops, old.scale) for old in self.views[2:]]
         return replace(self, views=tuple(views))
 

@@ -50,6 +50,10 @@ def siamese(method: str = "ddcl", **changes) -> Recipe:
     return replace(recipe, method=SIAMESE[method], **changes)
 
 
+def tiny(method: str) -> Recipe:
+    return siamese(method) if method in SIAMESE else small(method)
+
+
 def small_vit(method: str) -> Recipe:
     """No BatchNorm and no drop path, so the sharing of a batch changes nothing; with SGD rounding stays rounding."""
     return small(method, backbone=VIT, drop_path=0.0, optimizer="sgd", base_lr=0.2, warmup_epochs=0, epochs=2)
