@@ -19,8 +19,11 @@ from clever_fast.benchmarks.measure import DOCS, append, conditions, write_secti
 from clever_fast.commands.demo import IMAGES
 from clever_fast.commands.pretrain import pretrain
 from clever_fast.commands.synthesize import synthesize
+from clever_fast.recipes import RECIPES
 
 RESULTS = Path(__file__).parent / "results" / "preg.jsonl"
+RECIPE = "clever_demo"
+GAINS = RECIPES[RECIPE].method.prototypes  # of the last layer: 1 each, frozen
 SHORT = ("--recipe.global_size", "16", "--recipe.batch_size", "32", "--recipe.epochs", "8")
 SIMILARITIES = {"cosine": "the released cosine", "dot": "the paper's dot product"}
 WEIGHTS = ("0", "0.001")  # of PReg: none, and the released one
@@ -37,7 +40,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=None, help="folder with train/ of class folders; else drawn")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--decays", nargs="+", choices=DECAYS, default=list(DECAYS))
-    parser.add_argument("--recipe", default="clever_demo")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines that a record is added to")
     options, overrides = parser.parse_known_args()
     conditions()  # as they are before the first run
@@ -47,21 +49,22 @@ def main() -> None:
     for setting in product(options.seeds, options.decays, SIMILARITIES, WEIGHTS):
         run = options.out / "seed{}_decay_{}_{}_preg_{}".format(*setting)
         if not (run / "measured").exists():
-            words = [*command(options.recipe, *setting), *overrides]
-            if pretrain([*words, "--data", str(options.data), "--run", str(run)]):
-                raise SystemExit(1)
+            words = [*command(*setting), *overrides]
+            failed = pretrain([*words, "--data", str(options.data), "--run", str(run)])
+            if failed or not (run / "encoder.safetensors").exists():  # it was told to stop: the same command goes on
+                raise SystemExit(failed)
             append(options.results, record(setting, words, run))
             (run / "measured").touch()
     if options.results == RESULTS:
         publish([json.loads(line) for line in RESULTS.read_text().splitlines()])
 
 
-def command(recipe: str, seed: int, decay: str, similarity: str, weight: str) -> list[str]:
+def command(seed: int, decay: str, similarity: str, weight: str) -> list[str]:
     """The words of `clever-fast pretrain`, without its folders."""
     start, end = DECAYS[decay]
     method = ["--recipe.method.orthogonality", similarity, "--recipe.method.preg_weight", weight]
     decays = ["--recipe.weight_decay", start, "--recipe.weight_decay_end", end]
-    return ["--recipe", recipe, *SHORT, "--recipe.seed", str(seed), *decays, *method]
+    return ["--recipe", RECIPE, *SHORT, "--recipe.seed", str(seed), *decays, *method]
 
 
 def record(setting: tuple, words: list[str], run: Path) -> dict:
@@ -79,25 +82,25 @@ def record(setting: tuple, words: list[str], run: Path) -> dict:
 
 def table(records: list[dict]) -> str:
     """Means over the seeds with their range, at the end of the runs."""
-    columns = ("IR norm²", "EF norm²", "EF norm², lowest", "orthogonality", "cross-entropy")
+    columns = ("IR norm²", "EF norm²", "orthogonality", "cross-entropy")
     lines = [f"| similarity | weight decay | PReg | seeds | {' | '.join(columns)} |", f"|{'---|' * (4 + len(columns))}"]
     for similarity, decay, weight in product(SIMILARITIES, DECAYS, WEIGHTS):
         chosen = select(records, similarity, decay, weight)
         if not chosen:
             continue
-        ends = [[r[name][-1] for r in chosen] for name in CURVES]
-        ir, ef, orthogonality, invariance = (spread(values, digits) for values, digits in zip(ends, (0, 0, 4, 3)))
-        lowest = spread([min(r["ef_norm_squared"]) for r in chosen], 0)
-        cells = (similarity, decay, weight, len(chosen), ir, ef, lowest, orthogonality, invariance)
+        norms = [spread([trained(r, name)[-1] for r in chosen], 1) for name in CURVES[:2]]
+        losses = [spread([r[name][-1] for r in chosen], 4) for name in CURVES[2:]]
+        cells = (similarity, decay, weight, len(chosen), *norms, *losses)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     first, last = records[0], records[-1]
     seconds = sorted(r["seconds"] for r in records)
-    start = [statistics.mean(r[name][0] for r in records) for name in CURVES[:2]]
+    start = [statistics.mean(trained(r, name)[0] for r in records) for name in CURVES[:2]]
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
     commits = " and ".join(sorted({r["commit"] for r in records}))
     return "\n".join(lines) + (
         f"\n\nAt the end of {first['step'][-1]} steps: means over the seeds, the lowest and highest in brackets. At "
-        f"step {first['step'][0]} the heads have {start[0]:.0f} (IR) and {start[1]:.0f} (EF). "
+        f"step {first['step'][0]} the heads have {start[0]:.0f} (IR) and {start[1]:.0f} (EF). Norms are of the trained "
+        f"weights, without the frozen gains of the last layer, which add {GAINS} to either. "
         f"{len(records)} runs of `clever-fast pretrain {' '.join(first['words'][:2])} {' '.join(SHORT)}`, "
         f"{seconds[0]:.0f} to {seconds[-1]:.0f} s each on a shared core of "
         f"an {last['cpu']}, {last['date']}, commit {commits}; {versions}.\n\n"
@@ -108,6 +111,11 @@ def table(records: list[dict]) -> str:
 def select(records: list[dict], similarity: str, decay: str, weight: str) -> list[dict]:
     wanted = {"similarity": similarity, "decay": decay, "weight": weight}
     return [r for r in records if wanted.items() <= r.items()]
+
+
+def trained(record: dict, name: str) -> list[float]:
+    """A head's squared norm over the run without its frozen gains."""
+    return [value - GAINS for value in record[name]]
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -131,13 +139,13 @@ def draw(records: list[dict], path: Path) -> None:
             for weight in WEIGHTS:
                 for r in select(records, similarity, decay, weight):
                     style = {"color": COLORS[weight], "linewidth": 1.3, "alpha": 0.8}
-                    norms.plot(r["step"], r["ef_norm_squared"], **style)
-                    norms.plot(r["step"], r["ir_norm_squared"], linestyle=(0, (4, 2)), **style)
+                    norms.plot(r["step"], trained(r, "ef_norm_squared"), **style)
+                    norms.plot(r["step"], trained(r, "ir_norm_squared"), linestyle=(0, (4, 2)), **style)
                     loss.plot(r["step"], r["orthogonality"], **style)
-            norms.set(title=f"{title}, weight decay: {decay}", ylim=(0, None))
+            norms.set(title=f"{title}, weight decay: {decay}", yscale="log")
             loss.set(yscale="log")
             if column == 0:
-                norms.set(ylabel="squared norm of a head")
+                norms.set(ylabel="squared norm of a head's trained weights")
                 loss.set(ylabel="orthogonality loss")
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
