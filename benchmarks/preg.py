@@ -1,9 +1,10 @@
 """What PReg prevents: the norms of both heads and the orthogonality loss over a run, with and without it.
 
-    python -m clever_fast.benchmarks.preg --out runs/preg
+    clever-fast synthesize images --label material
+    python -m clever_fast.benchmarks.preg --data images --out runs/preg
 
 Every run is a `clever-fast pretrain` of a minute on one CPU core: each similarity with and without PReg, at each weight
-decay, several seeds. What is done already is not done again. Without --data the demo's images are drawn.
+decay, several seeds. What is done already is not done again.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from pathlib import Path
 
 from clever_fast import metrics
 from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
-from clever_fast.commands.demo import IMAGES
-from clever_fast.commands.pretrain import pretrain
-from clever_fast.commands.synthesize import synthesize
+from clever_fast.configuration import parse_pretrain
 from clever_fast.recipes import RECIPES
+from clever_fast.train import train
 
 RESULTS = Path(__file__).parent / "results" / "preg.jsonl"
 RECIPE = "clever_demo"
@@ -36,23 +36,20 @@ COLORS = {"0": "#d9772b", "0.001": "#2f6fdb"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/ of class folders")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--data", type=Path, default=None, help="folder with train/ of class folders; else drawn")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--decays", nargs="+", choices=DECAYS, default=list(DECAYS))
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines that a record is added to")
     options, overrides = parser.parse_known_args()
     conditions()  # as they are before the first run
-    if options.data is None:
-        options.data = options.out / "images"
-        synthesize(options.data, **IMAGES)
     for setting in product(options.seeds, options.decays, SIMILARITIES, WEIGHTS):
         run = options.out / "seed{}_decay_{}_{}_preg_{}".format(*setting)
         if not (run / "measured").exists():
             words = [*command(*setting), *overrides]
-            failed = pretrain([*words, "--data", str(options.data), "--run", str(run)])
-            if failed or not (run / "encoder.safetensors").exists():  # it was told to stop: the same command goes on
-                raise SystemExit(failed)
+            train(*parse_pretrain([*words, "--data", str(options.data), "--run", str(run)]))
+            if not (run / "encoder.safetensors").exists():
+                raise SystemExit(f"{run} was told to stop; the same command goes on")
             append(options.results, record(setting, words, run))
             (run / "measured").touch()
     if options.results == RESULTS:
