@@ -128,8 +128,9 @@ def draw(records: list[dict], path: Path) -> None:
     from matplotlib import pyplot as plt
     from matplotlib.lines import Line2D
 
-    shape = {"figsize": (11, 11), "sharex": True, "sharey": "row", "constrained_layout": True}
-    figure, axes = plt.subplots(2 * len(SIMILARITIES), len(DECAYS), **shape)
+    figure, axes = plt.subplots(4, len(DECAYS), figsize=(11, 11), sharex=True, constrained_layout=True)
+    for row, column in ((0, 1), (1, 1), (1, 2), (2, 1), (3, 1), (3, 2)):
+        axes[row, column].sharey(axes[row, 0])
     for column, decay in enumerate(DECAYS):
         for pair, (similarity, title) in enumerate(SIMILARITIES.items()):
             norms, loss = axes[2 * pair, column], axes[2 * pair + 1, column]
@@ -139,16 +140,15 @@ def draw(records: list[dict], path: Path) -> None:
                     norms.plot(r["step"], trained(r, "ef_norm_squared"), **style)
                     norms.plot(r["step"], trained(r, "ir_norm_squared"), linestyle=(0, (4, 2)), **style)
                     loss.plot(r["step"], r["orthogonality"], **style)
-            norms.set(title=f"{title}, weight decay: {decay}", yscale="log")
-            loss.set(yscale="log")
+            norms.set(yscale="log" if decay == "hundredfold" else "linear")
             if column == 0:
-                norms.set(ylabel="squared norm of a head's trained weights")
-                loss.set(ylabel="orthogonality loss")
+                norms.set(ylabel=f"{title}\nsquared norm of a head")
+                loss.set(ylabel=f"{title}\northogonality loss", ylim=(0, None))
+        axes[0, column].set(title=f"weight decay: {decay}")
+        axes[-1, column].set(xlabel="step")
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
-    for axis in axes[-1]:
-        axis.set(xlabel="step")
     handles = [Line2D([], [], color=COLORS[weight], label=f"PReg {weight}") for weight in WEIGHTS]
     for name, style in (("EF head", "-"), ("IR head", "--")):
         handles.append(Line2D([], [], color="#555555", linestyle=style, label=name))
