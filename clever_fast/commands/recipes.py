@@ -14,7 +14,7 @@ def recipes() -> None:
     """List every recipe with its epochs, policy, crops, batch and expected cost.
 
     The cost is counted, not measured: the multiplications of one image's forward passes (a teacher's too) and
-    backward pass, with the heads. GPU hours are that, times epochs and images, at 40 % of an A100's 312 bf16 TFLOP/s.
+    backward pass, heads included. GPU hours are that, times epochs and images, at 40 % of an A100's 312 bf16 TFLOP/s.
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("recipe", "policy", "crops", "batch", "lr"):
