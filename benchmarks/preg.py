@@ -85,8 +85,8 @@ def table(records: list[dict]) -> str:
         chosen = select(records, similarity, decay, weight)
         if not chosen:
             continue
-        norms = [spread([trained(r, name)[-1] for r in chosen], 1) for name in CURVES[:2]]
-        losses = [spread([r[name][-1] for r in chosen], 4) for name in CURVES[2:]]
+        norms = [spread([trained(r, name)[-1] for r in chosen], ".1f") for name in CURVES[:2]]
+        losses = [spread([r[name][-1] for r in chosen], ".3g") for name in CURVES[2:]]
         cells = (similarity, decay, weight, len(chosen), *norms, *losses)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     first, last = records[0], records[-1]
@@ -115,8 +115,8 @@ def trained(record: dict, name: str) -> list[float]:
     return [value - GAINS for value in record[name]]
 
 
-def spread(values: list[float], digits: int) -> str:
-    mean, low, high = (f"{value:.{digits}f}" for value in (statistics.mean(values), min(values), max(values)))
+def spread(values: list[float], digits: str) -> str:
+    mean, low, high = (f"{value:{digits}}" for value in (statistics.mean(values), min(values), max(values)))
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
