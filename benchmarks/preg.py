@@ -143,9 +143,11 @@ def draw(records: list[dict], path: Path) -> None:
             norms.set(yscale="log" if decay == "hundredfold" else "linear")
             if column == 0:
                 norms.set(ylabel=f"{title}\nsquared norm of a head")
-                loss.set(ylabel=f"{title}\northogonality loss", ylim=(0, None))
+                loss.set(ylabel=f"{title}\northogonality loss")
         axes[0, column].set(title=f"weight decay: {decay}")
         axes[-1, column].set(xlabel="step")
+    for row in (1, 3):
+        axes[row, 0].set_ylim(bottom=0)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
