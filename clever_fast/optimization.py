@@ -2,42 +2,57 @@
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from clever_fast import schedules
 from clever_fast.errors import UserError
-from clever_fast.methods import Progress
+from clever_fast.methods import Method, Progress
 from clever_fast.recipe import OptimizerForm, Recipe
 
 TORCH: dict[str, dict[str, bool]] = {"fused": {"fused": True}, "foreach": {"foreach": True}}
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe, form: OptimizerForm = "fused") -> torch.optim.Optimizer:
-    """AdamW or SGD; biases and vectors are not decayed.
+def parameter_groups(model: Method, recipe: Recipe) -> list[dict[str, Any]]:
+    """The trained parameters by how they are scheduled: whether decayed, whether at a constant learning rate.
 
-    Besides DINO's two groups the last layers make one, as they start an epoch late and Apex counts steps by group.
+    Biases and vectors are decayed only where the recipe says so. The last layers of DINO's heads are groups of their
+    own, as they start an epoch late and Apex counts steps by group.
+    """
+    constant, kinds = set(model.constant_lr()), {}
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            kind = (p in constant, recipe.decay_vectors or p.ndim > 1, ".last_layer." in name)
+            kinds.setdefault(kind, []).append(p)
+    return [
+        {
+            "params": params,
+            "constant_lr": constant_lr,
+            "decayed": decayed,
+            "weight_decay": recipe.weight_decay * decayed,
+        }
+        for (constant_lr, decayed, _), params in kinds.items()
+    ]
+
+
+def make_optimizer(model: Method, recipe: Recipe, form: OptimizerForm = "fused") -> torch.optim.Optimizer:
+    """AdamW or SGD in one of torch's forms or Apex's.
 
     Raises:
         UserError: the form is "apex" and NVIDIA Apex is not installed.
     """
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    late = [p for name, p in trained.items() if ".last_layer." in name]
-    groups = [
-        {"params": [p for name, p in trained.items() if p.ndim > 1 and ".last_layer." not in name], "decays": True},
-        {"params": [p for p in trained.values() if p.ndim <= 1], "decays": False, "weight_decay": 0.0},
-        {"params": late, "decays": True},
-    ]
-    groups = [group for group in groups if group["params"]]
+    groups = parameter_groups(model, recipe)
     if recipe.optimizer == "adamw":
         return _apex().FusedAdam(groups, lr=0.0) if form == "apex" else torch.optim.AdamW(groups, lr=0.0, **TORCH[form])
     if form == "apex":
         optimizer = _apex().FusedSGD(groups, lr=0.0, momentum=0.9)
     else:
         optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9, **TORCH[form])
-    for p in trained.values():  # late layers start later, and neither fused form takes a mixture
-        optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    for group in groups:
+        for p in group["params"]:  # late layers start later, and neither fused form takes a mixture
+            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
     return optimizer
 
 
@@ -54,20 +69,15 @@ def _apex() -> ModuleType:
 
 def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: Progress) -> float:
     """Set this step's learning rate and weight decay; returns the learning rate."""
-    lr = schedules.cosine(
-        progress.step,
-        steps=progress.steps,
-        start=recipe.lr,
-        end=recipe.min_lr,
-        warmup_steps=min(recipe.warmup_epochs * progress.steps_per_epoch, progress.steps),
-    )
-    decay = schedules.cosine(
+    step = progress.epoch * progress.steps_per_epoch if recipe.lr_per_epoch else progress.step
+    warmup_steps = min(recipe.warmup_epochs * progress.steps_per_epoch, progress.steps)
+    lr = schedules.cosine(step, steps=progress.steps, start=recipe.lr, end=recipe.min_lr, warmup_steps=warmup_steps)
+    weight_decay = schedules.cosine(
         progress.step, steps=progress.steps, start=recipe.weight_decay, end=recipe.weight_decay_end
     )
     for group in optimizer.param_groups:
-        group["lr"] = lr
-        if group["decays"]:
-            group["weight_decay"] = decay
+        group["lr"] = recipe.lr if group["constant_lr"] and step >= warmup_steps else lr
+        group["weight_decay"] = weight_decay if group["decayed"] else 0.0
     return lr
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clever_fast.errors import UserError
-from clever_fast.methods import METHODS, Clever, Dino
+from clever_fast.methods import METHODS, MethodConfig
 from clever_fast.models import BACKBONES, Backbone
 from clever_fast.ops.selection import Kernels
 from clever_fast.pipelines.policies import POLICIES, Policy
@@ -19,25 +19,27 @@ class Recipe:
         method: what is learned from a batch.
         backbone: the network that is trained.
         drop_path: the student's stochastic depth rate; the teacher's is 0.
-        policy: the augmentations of each view: baug, caug or caug_plus.
+        policy: the augmentations of each view: baug, caug or caug_plus, or one of the two-view moco_*.
         global_size: pixels of the two global crops.
         local_size: pixels of the local crops.
         local_crops: how many local crops the student sees.
         global_scale: smallest area of a global crop, as a share of the image's; below 1.
         max_blur: largest sigma of the blur, in pixels of a crop; crops of 32 px bear less than the published 2.
-        epochs: passes over the data.
+        epochs: passes over the data, those of the warm-up included.
         batch_size: images of one step over all processes together.
         optimizer: adamw, or sgd with momentum 0.9.
         base_lr: learning rate for a batch of 256; the rate used is base_lr * batch_size / 256.
         min_lr: where the cosine ends.
         warmup_epochs: of the learning rate, linear from 0.
-        weight_decay: where its cosine starts; of parameters that are neither biases nor vectors.
+        lr_per_epoch: the learning rate changes once an epoch, as in SimSiam's code, not at every step.
+        weight_decay: where its cosine starts.
         weight_decay_end: where its cosine ends.
+        decay_vectors: biases and vectors, BatchNorm's too, are decayed as well, as in SimSiam's code.
         clip_grad: largest norm of each parameter tensor's gradient; 0 for none.
         seed: of the weights, the order of the samples, every crop and the drop path.
     """
 
-    method: Dino | Clever
+    method: MethodConfig
     backbone: Backbone
     policy: Policy
     drop_path: float = 0.0
@@ -52,8 +54,10 @@ class Recipe:
     base_lr: float = 5e-4
     min_lr: float = 1e-6
     warmup_epochs: int = 10
+    lr_per_epoch: bool = False
     weight_decay: float = 0.04
     weight_decay_end: float = 0.4
+    decay_vectors: bool = False
     clip_grad: float = 3.0
     seed: int = 0
 
@@ -68,6 +72,11 @@ class Recipe:
             raise UserError(f"recipe.global_scale is {self.global_scale}; it must be below 1")
         if not 0 <= self.drop_path < 1:
             raise UserError(f"recipe.drop_path is {self.drop_path}; it must be at least 0 and below 1")
+        if self.local_crops and not self.method.local_crops:
+            raise UserError(
+                f"{self.method.name} takes no local crops: give --recipe.local_crops 0, not {self.local_crops}"
+            )
+        _ = self.views  # a policy that lacks the crops that are asked for says so here
 
     @property
     def lr(self) -> float:

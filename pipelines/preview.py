@@ -9,6 +9,7 @@ from clever_fast.pipelines.reading import Manifest
 from clever_fast.pipelines.sheet import CELL, FAINT, GAP, HEADER, INK, LINE, MARGIN, PAPER, paste, write
 
 LINES = 5  # of text under a crop
+LARGE, SMALL = ImageFont.load_default(26), ImageFont.load_default(14)
 
 
 def contact_sheet(
@@ -22,11 +23,12 @@ def contact_sheet(
     columns = 1 + max(sum(view.count for view in policy.views) for policy in policies)
     row_height = CELL + LINES * LINE + GAP + 8
     block_height = HEADER + count * row_height + GAP
-    width = 2 * MARGIN + columns * (CELL + GAP) - GAP
+    run = f"seed {seed}, epoch {epoch}"
+    width = max(columns * (CELL + GAP) - GAP, *(int(sum(_title(policy, run)[1:])) for policy in policies)) + 2 * MARGIN
     sheet = Image.new("RGB", (width, MARGIN + len(policies) * block_height), PAPER)
     for block, policy in enumerate(policies):
         top = MARGIN + block * block_height
-        _title(sheet, policy, top, f"seed {seed}, epoch {epoch}")
+        _write_header(sheet, policy, top, run)
         loader = PretrainingLoader(
             manifest, policy, seed=seed, batch_size=count, threads=threads, dtype="float32",
             start_step=epoch * (len(manifest) // count),
@@ -63,19 +65,25 @@ def describe(drawn: dict, area: float) -> list[str]:
     return [", ".join(parts) for parts in (shape, geometry, light, colour, last) if parts]
 
 
-def _title(sheet: Image.Image, policy: Policy, top: int, run: str) -> None:
-    draw = ImageDraw.Draw(sheet)
-    large, small = ImageFont.load_default(26), ImageFont.load_default(14)
+def _title(policy: Policy, run: str) -> tuple[str, float, float]:
+    """The line beside a policy's name, where it begins right of the margin, and its length in pixels."""
     steps = dict.fromkeys(type(step).__name__ for view in policy.views for step in view.augmentations)
-    draw.text((MARGIN, top), policy.name.upper(), INK, large)
-    left = MARGIN + CELL + GAP if large.getlength(policy.name.upper()) < CELL else MARGIN + 2 * CELL
-    draw.text((left, top + 10), ", ".join(["RandomResizedCrop", "flip", *steps]) + f"; {run}", FAINT, small)
+    text = ", ".join(["RandomResizedCrop", "flip", *steps]) + f"; {run}"
+    left = max(CELL + GAP, LARGE.getlength(policy.name.upper()) + 2 * GAP)
+    return text, left, SMALL.getlength(text)
+
+
+def _write_header(sheet: Image.Image, policy: Policy, top: int, run: str) -> None:
+    draw = ImageDraw.Draw(sheet)
+    text, left, _ = _title(policy, run)
+    draw.text((MARGIN, top), policy.name.upper(), INK, LARGE)
+    draw.text((MARGIN + left, top + 10), text, FAINT, SMALL)
     names = ["original"]
     for kind, views in (("global", policy.views[:2]), ("local", policy.views[2:])):
         crops = [view for view in views for _ in range(view.count)]
         names += [f"{kind} {i}, {view.size} px" for i, view in enumerate(crops, start=1)]
     for column, name in enumerate(names):
-        draw.text((MARGIN + column * (CELL + GAP), top + 38), name, FAINT, small)
+        draw.text((MARGIN + column * (CELL + GAP), top + 38), name, FAINT, SMALL)
 
 
 def _original(sheet: Image.Image, manifest: Manifest, index: int, place: tuple[int, int]) -> None:

@@ -38,6 +38,7 @@ class Dino:
     """
 
     name: ClassVar[str] = "dino"
+    local_crops: ClassVar[bool] = True
 
     prototypes: int = 65536
     hidden: int = 2048
