@@ -1,5 +1,6 @@
 """`clever-fast`: one command a module of `clever_fast.commands`, imported when it is called."""
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -10,6 +11,11 @@ COMMANDS = {
     "demo": "synthesize images, pretrain a small CLeVER, resume it, evaluate it, and show what happened",
     "pretrain": "pretrain a recipe on a folder of images, or go on where it stopped",
     "evaluate knn": "k-NN accuracy of a run's features, against an untrained encoder and raw pixels",
+    "evaluate linear": "linear classification of frozen features, also on perturbed test images",
+    "evaluate robustness": "all parts of the features under all perturbations, by k-NN and linear classifiers",
+    "evaluate rotation": "what the features keep of an image's orientation",
+    "evaluate semi": "train the whole network on 1 % and 10 % of the labels",
+    "evaluate finetune": "train the whole network on all labels of a data set",
     "recipes": "list the recipes with their epochs, policy and expected cost",
     "index": "decode every image of a folder once and list what is unreadable",
     "doctor": "check the machine and a data folder, with a remedy for each fault",
@@ -25,7 +31,8 @@ def main(words: list[str] | None = None) -> int:
     try:
         return _run(words) or 0
     except UserError as error:
-        print(f"clever-fast: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
+            print(f"clever-fast: {error}", file=sys.stderr)
         return 2
 
 
@@ -45,11 +52,9 @@ def _run(words: list[str]) -> Any:
     function = getattr(module, name.split()[-1])
     if name == "pretrain":
         return function(rest)
-    from clever_fast.configuration import Parser
+    from clever_fast.configuration import call
 
-    parser = Parser(prog=f"clever-fast {name}")
-    parser.add_function_arguments(function, as_positional=not name.startswith("evaluate"))
-    return function(**parser.parse_args(rest).as_dict())
+    return call(function, rest, prog=f"clever-fast {name}", as_positional=not name.startswith("evaluate"))
 
 
 def _usage() -> str:

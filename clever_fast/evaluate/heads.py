@@ -1,6 +1,7 @@
 """Linear classifiers of many parts and learning rates, trained side by side on the same features."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +17,30 @@ MOMENTUM = 0.9
 STD = 0.01  # of the initial weights
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """How linear classifiers are trained; SGD with momentum 0.9 and no weight decay.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images of one step over all processes together.
+        lrs: learning rates for a batch of 256, each with a classifier of its own for every part; the rate used is
+            lr * batch_size / 256.
+        seed: of the classifiers' weights, the crops, the order and the perturbations.
+    """
+
+    epochs: int = 100
+    batch_size: int = 256
+    lrs: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise UserError(f"{self.epochs} epochs teach nothing; give at least 1")
+        if not self.lrs or min(self.lrs) <= 0:
+            raise UserError(f"learning rates of {list(self.lrs)}: give one or more above 0")
+
+
 class Heads:
     """For every part of a feature vector one linear classifier for each learning rate, all of the same initial weights.
 
@@ -24,24 +49,14 @@ class Heads:
 
     Args:
         parts: slices of a feature vector of `width` channels.
-        lrs: L learning rates for the whole batch, at the start of the cosine.
+        fitting: its L learning rates, scaled by its batch size, are those at the start of the schedule.
     """
 
-    def __init__(
-        self,
-        parts: dict[str, slice],
-        width: int,
-        classes: int,
-        lrs: Sequence[float],
-        *,
-        device: torch.device,
-        seed: int = 0,
-    ):
-        if not lrs or min(lrs) <= 0:
-            raise UserError(f"learning rates of {list(lrs)}: give one or more above 0")
+    def __init__(self, parts: dict[str, slice], width: int, classes: int, fitting: Fitting, device: torch.device):
         self.parts, self.classes = parts, classes
-        self.lrs = torch.tensor(lrs, device=device).repeat_interleave(classes)[:, None]  # of each row of a matrix
-        generator = torch.Generator().manual_seed(seed)
+        lrs = torch.tensor(fitting.lrs, device=device) * fitting.batch_size / 256
+        self.lrs = lrs.repeat_interleave(classes)[:, None]  # of each row of a matrix
+        generator = torch.Generator().manual_seed(fitting.seed)
         self.weights, self.biases, self.momenta = {}, {}, {}
         for name, part in parts.items():
             channels = len(range(*part.indices(width)))
@@ -76,16 +91,14 @@ class Heads:
                 value.sub_(factor * self.lrs * momentum)
 
 
-def fit(heads: Heads, batches: Iterable[Labelled], steps_per_epoch: int, *, epochs: int, batch_size: int) -> None:
-    """Train on this rank's shares of `epochs` passes; the learning rates follow half a cosine, epoch by epoch."""
-    if epochs < 1:
-        raise UserError(f"{epochs} epochs teach nothing; give at least 1")
-    total = epochs * steps_per_epoch
-    with images_bar("linear classifiers", total * batch_size, shown=distributed.is_main()) as advance:
+def fit(heads: Heads, batches: Iterable[Labelled], steps_per_epoch: int, fitting: Fitting) -> None:
+    """Train on this rank's shares of all epochs; the learning rates follow half a cosine, epoch by epoch."""
+    total = fitting.epochs * steps_per_epoch
+    with images_bar("linear classifiers", total * fitting.batch_size, shown=distributed.is_main()) as advance:
         for step, (features, labels) in zip(range(total), batches, strict=False):
-            factor = schedules.cosine(step // steps_per_epoch, steps=epochs, start=1.0, end=0.0)
+            factor = schedules.cosine(step // steps_per_epoch, steps=fitting.epochs, start=1.0, end=0.0)
             heads.step(features, labels, factor)
-            advance(batch_size)
+            advance(fitting.batch_size)
 
 
 class CachedBatches:

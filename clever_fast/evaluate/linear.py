@@ -1,43 +1,20 @@
 """Linear classification of frozen features, and of perturbed test images."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from clever_fast.acceleration import Accelerator
 from clever_fast.data import LabelledBatches
-from clever_fast.evaluate import metrics
+from clever_fast.evaluate import labelled, metrics
 from clever_fast.evaluate.features import Labelled, features, for_linear, repeated_features
-from clever_fast.evaluate.heads import CachedBatches, Heads, fit
+from clever_fast.evaluate.heads import CachedBatches, Fitting, Heads, fit
 from clever_fast.evaluate.loading import Encoder
 from clever_fast.evaluate.results import Row
 from clever_fast.ops import selection
 from clever_fast.pipelines.perturbations import ORIG, PUBLISHED, Perturbation
 from clever_fast.pipelines.reading import Manifest
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fitting:
-    """How linear classifiers are trained; SGD with momentum 0.9 and no weight decay.
-
-    Args:
-        epochs: passes over the training images.
-        batch_size: images of one step over all processes together.
-        lrs: learning rates for a batch of 256, each with a classifier of its own for every part; the rate used is
-            lr * batch_size / 256.
-        seed: of the classifiers' weights, the crops, the order and the perturbations.
-    """
-
-    epochs: int = 100
-    batch_size: int = 256
-    lrs: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
-    seed: int = 0
-
-    @property
-    def scaled_lrs(self) -> list[float]:
-        return [lr * self.batch_size / 256 for lr in self.lrs]
 
 
 def linear(
@@ -56,6 +33,7 @@ def linear(
     augment: a random crop and flip of every training image, so one forward pass of the data an epoch; without, the
     images are encoded once and the features stay on the device.
     """
+    labelled.check(bank, query)
     encoder = for_linear(encoder)
     encode = machine.place(encoder.network).eval()
     if augment:
@@ -68,7 +46,7 @@ def linear(
         tests = repeated_features(
             encode, query, encoder.size, machine, perturbation, repetitions=repetitions, seed=fitting.seed
         )
-        rows += scores(heads, tests, fitting, {"perturbation": perturbation.name})
+        rows += scores(heads, tests, fitting, {"test": perturbation.name})
     return choose(rows)
 
 
@@ -100,8 +78,8 @@ def choose(rows: list[Row]) -> list[Row]:
     """Mark for each part, as "shown", the learning rate that does best on the first test it appears in."""
     first, best = {}, {}
     for row in rows:
-        first.setdefault(row["part"], row["perturbation"])
-        if row["perturbation"] == first[row["part"]]:
+        first.setdefault(row["part"], row["test"])
+        if row["test"] == first[row["part"]]:
             leader = best.setdefault(row["part"], row)
             if row["accuracy"] > leader["accuracy"]:
                 best[row["part"]] = row
@@ -119,16 +97,9 @@ def _fit_augmented(
                 rows = encode(batch)
             yield rows.float(), labels
 
-    heads = Heads(
-        encoder.parts,
-        encoder.network.embed_dim,
-        len(bank.classes),
-        fitting.scaled_lrs,
-        device=machine.device,
-        seed=fitting.seed,
-    )
+    heads = Heads(encoder.parts, encoder.network.embed_dim, len(bank.classes), fitting, machine.device)
     try:
-        fit(heads, encoded(), images.steps_per_epoch, epochs=fitting.epochs, batch_size=fitting.batch_size)
+        fit(heads, encoded(), images.steps_per_epoch, fitting)
     finally:
         images.close()
     return heads

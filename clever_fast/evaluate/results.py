@@ -25,7 +25,6 @@ class Results:
     down: tuple[str, ...]
     across: str
     about: dict[str, Any] = field(default_factory=dict)
-    chance: float | None = None  # percent
 
 
 def write(folder: Path, results: Results) -> list[Path]:
@@ -84,7 +83,7 @@ def console_table(results: Results) -> Table:
 
 
 def draw(path: Path, results: Results) -> None:
-    """Bars in groups, a group for each column of the table, with the spread and the level of chance."""
+    """Bars in groups, a group for each column of the table, with the spread."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -103,13 +102,9 @@ def draw(path: Path, results: Results) -> None:
         axis.errorbar(places, heights, errors, fmt="none", ecolor="#333333", elinewidth=1)
         if len(names) * len(columns) <= 40:
             axis.bar_label(bars, [f"{height:.0f}" for height in heights], fontsize=7, padding=3, color="#444444")
-    if results.chance is not None:
-        axis.axhline(results.chance, color="#888888", linestyle=":", linewidth=1)
-        axis.annotate("chance", (1, results.chance), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                      fontsize=8, color="#666666")  # fmt: skip
     axis.set_xticks(range(len(columns)), columns)
     axis.set(ylabel="accuracy (%)", title=results.title)
-    axis.set_ylim(0, 1.12 * max(max(row["accuracy"] for row in cells.values()), results.chance or 0, 1))
+    axis.set_ylim(0, 1.12 * max(max(row["accuracy"] for row in cells.values()), 1))
     axis.title.set_fontsize(11)
     axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.spines[["top", "right"]].set_visible(False)

@@ -8,7 +8,8 @@ import torch
 from clever_fast.acceleration import Accelerator
 from clever_fast.evaluate import knn, labelled, metrics
 from clever_fast.evaluate.features import features, for_linear, repeated_features
-from clever_fast.evaluate.linear import Fitting, choose, fit_cached, scores, with_original
+from clever_fast.evaluate.heads import Fitting
+from clever_fast.evaluate.linear import choose, fit_cached, scores, with_original
 from clever_fast.evaluate.loading import Encoder
 from clever_fast.evaluate.results import Row
 from clever_fast.pipelines.perturbations import PUBLISHED, Perturbation
@@ -46,7 +47,7 @@ def robustness(
         tests = repeated_features(
             encode, query, encoder.size, machine, perturbation, repetitions=repetitions, seed=fitting.seed
         )
-        known = {"perturbation": perturbation.name}
+        known = {"test": perturbation.name}
         if "knn" in classifiers:
             for part, channels in encoder.parts.items():
                 own = [(x[:, -width:][:, channels], y) for x, y in (train, *tests)]

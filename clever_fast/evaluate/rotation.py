@@ -5,7 +5,8 @@ import torch
 from clever_fast.acceleration import Accelerator
 from clever_fast.evaluate import labelled
 from clever_fast.evaluate.features import Labelled, features, for_linear, repeated_features
-from clever_fast.evaluate.linear import Fitting, choose, fit_cached, scores
+from clever_fast.evaluate.heads import Fitting
+from clever_fast.evaluate.linear import choose, fit_cached, scores
 from clever_fast.evaluate.loading import Encoder
 from clever_fast.evaluate.results import Row
 from clever_fast.pipelines.augmentations import Rotation, Turn
@@ -41,7 +42,7 @@ def rotation(
         tests = repeated_features(
             encode, query, size, machine, perturbation, repetitions=repetitions, seed=fitting.seed
         )
-        rows += scores(classes, tests, fitting, {"perturbation": task})
+        rows += scores(classes, tests, fitting, {"test": task})
 
     def turned(manifest: Manifest) -> Labelled:
         each = [features(encode, manifest, size, machine, perturbation=turn)[0] for turn in TURNS]
@@ -49,4 +50,6 @@ def rotation(
         return torch.cat(each), torch.cat(quarters)
 
     orientations = fit_cached(turned(bank), probe.parts, len(TURNS), fitting)
-    return choose(rows) + choose(scores(orientations, [turned(query)], fitting, {"perturbation": "four-fold"}))
+    rows = choose(rows) + choose(scores(orientations, [turned(query)], fitting, {"test": "four-fold"}))
+    chance = {"upright": len(bank.classes), "rotated": len(bank.classes), "four-fold": len(TURNS)}
+    return rows + [{"part": "chance", "test": task, "accuracy": 100 / count} for task, count in chance.items()]
