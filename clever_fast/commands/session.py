@@ -19,6 +19,8 @@ from clever_fast.pipelines.archives import ARCHIVES, open_archive
 from clever_fast.pipelines.reading import Manifest, open_manifest
 from clever_fast.recipe import Execution
 
+FILE_WIDTH = 200  # columns of a table that no terminal shows
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
@@ -110,6 +112,9 @@ def publish(inputs: Inputs, opened: Opened, found: Results) -> None:
         **conditions(),
     }
     found = replace(found, about=about)
-    Console().print(results.console_table(found))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=FILE_WIDTH)
+    console.print(results.console_table(found))
     paths = results.write(_folder(inputs), found)
     print(f"written: {', '.join(map(str, paths))}")

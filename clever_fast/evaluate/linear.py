@@ -58,8 +58,8 @@ def with_original(perturbations: Sequence[Perturbation]) -> list[Perturbation]:
 def fit_cached(train: Labelled, parts: dict[str, slice], classes: int, fitting: Fitting) -> Heads:
     """Classifiers of features that are there already."""
     batches = CachedBatches(*train, batch_size=fitting.batch_size, seed=fitting.seed)
-    heads = Heads(parts, train[0].shape[1], classes, fitting.scaled_lrs, device=train[0].device, seed=fitting.seed)
-    fit(heads, batches, batches.steps_per_epoch, epochs=fitting.epochs, batch_size=fitting.batch_size)
+    heads = Heads(parts, train[0].shape[1], classes, fitting, train[0].device)
+    fit(heads, batches, batches.steps_per_epoch, fitting)
     return heads
 
 

@@ -44,12 +44,16 @@ def write(folder: Path, results: Results) -> list[Path]:
 def pivot(results: Results) -> tuple[list[str], list[str], dict[tuple[str, str], Row]]:
     """Names of the rows and of the columns, and what stands where; both in order of appearance."""
     cells = {
-        (" ".join(str(row[key]) for key in results.down), str(row[results.across])): row
+        (" ".join(str(row[key]) for key in results.down), _column(results.across, row[results.across])): row
         for row in results.rows
         if row.get("shown", True)
     }
     names, columns = (list(dict.fromkeys(key[side] for key in cells)) for side in (0, 1))
     return names, columns, cells
+
+
+def _column(key: str, value: Any) -> str:
+    return value if isinstance(value, str) else f"{key} {value}"
 
 
 def cell(row: Row | None) -> str:
@@ -82,6 +86,18 @@ def console_table(results: Results) -> Table:
     return table
 
 
+def _colors(names: list[str]) -> dict[str, tuple[float, float, float]]:
+    """A hue for each first word, its shades for the names that begin with it."""
+    from matplotlib import colormaps
+
+    members: dict[str, list[str]] = {}
+    for name in names:
+        members.setdefault(name.split()[0], []).append(name)
+    shades = colormaps["tab20c"].colors  # five hues of four shades
+    places = {name: (hue, shade) for hue, group in enumerate(members.values()) for shade, name in enumerate(group)}
+    return {name: shades[(4 * hue + min(shade, 3)) % len(shades)] for name, (hue, shade) in places.items()}
+
+
 def draw(path: Path, results: Results) -> None:
     """Bars in groups, a group for each column of the table, with the spread."""
     import matplotlib
@@ -90,7 +106,7 @@ def draw(path: Path, results: Results) -> None:
     from matplotlib import pyplot as plt
 
     names, columns, cells = pivot(results)
-    width = 0.84 / len(names)
+    width, colors = 0.84 / len(names), _colors(names)
     inches = min(16, max(5.5, 1.5 + 0.34 * len(names) * len(columns) + 0.5 * len(columns)))
     figure, axis = plt.subplots(figsize=(inches, 4.2), constrained_layout=True)
     for i, name in enumerate(names):
@@ -98,7 +114,7 @@ def draw(path: Path, results: Results) -> None:
         rows = [cells[name, columns[j]] for j in there]
         places = [j + (i - (len(names) - 1) / 2) * width for j in there]
         heights, errors = [row["accuracy"] for row in rows], [row.get("spread") or 0 for row in rows]
-        bars = axis.bar(places, heights, 0.92 * width, label=name, color=plt.get_cmap("tab20").colors[i % 20])
+        bars = axis.bar(places, heights, 0.92 * width, label=name, color=colors[name])
         axis.errorbar(places, heights, errors, fmt="none", ecolor="#333333", elinewidth=1)
         if len(names) * len(columns) <= 40:
             axis.bar_label(bars, [f"{height:.0f}" for height in heights], fontsize=7, padding=3, color="#444444")
