@@ -78,7 +78,9 @@ clever-fast preview DIR
 # 2. the published recipe; torchrun --nproc_per_node 4 -m -- clever_fast.cli pretrain ... on four GPUs
 clever-fast pretrain --recipe clever_vits16_in100 --data DIR --run runs/vits16
 # 3. what it is worth
-clever-fast evaluate knn --run runs/vits16 --data DIR"""
+clever-fast evaluate knn --run runs/vits16 --data DIR
+# 4. what is left of it under colour jitter, rotation and elastic deformation
+clever-fast evaluate robustness --run runs/vits16 --data DIR"""
 
 
 def _table(scores: dict[str, float]) -> str:
