@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clever_fast.benchmarks import graph
 from clever_fast.pipelines.augmentations import Flip, Turn
 from clever_fast.pipelines.evaluation import EvaluationLoader, evaluation_pipeline
 from clever_fast.pipelines.perturbations import ORIG, PERTURBATIONS, Perturbation
@@ -95,3 +96,12 @@ def test_the_gpu_graph_is_constructed_without_a_gpu(manifest, perturbation):
     names = list(loader._parameters(np.arange(2)))
     options = {"size": 48, "seed": 0, "batch_size": 4, "threads": 1, "device_id": 0, "dtype": "float16"}
     assert evaluation_pipeline(lambda info: None, names, perturbation, **options).device_id == 0
+
+
+@pytest.mark.parametrize("augmentation", [Flip(), *(Turn(quarters) for quarters in range(4))], ids=str)
+def test_the_graphs_nodes_move_pixels_as_the_function_of_one_image_does(augmentation):
+    images = [np.asarray(photograph(48, 48, seed)) for seed in range(4)]
+    parameters = {"flip": np.array([True, False, False, True])}
+    nodes = graph.run(augmentation.apply, images, parameters)
+    for ours, theirs in zip(nodes, graph.run_on_cpu(augmentation, images, parameters), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
