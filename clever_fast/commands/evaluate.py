@@ -53,7 +53,6 @@ def linear(
     *,
     augment: Literal["crops", "off"] = "crops",
     perturbations: tuple[str, ...] = PUBLISHED_NAMES,
-    repetitions: int = 5,
 ) -> None:
     """Accuracy of linear classifiers of frozen features, on test images as they are and perturbed.
 
@@ -63,13 +62,11 @@ def linear(
     Args:
         augment: a new random crop and flip of each training image in every epoch; or off, which encodes them once.
         perturbations: of the test images, by name.
-        repetitions: of every random perturbation, for the spread.
     """
     chosen = _perturbations(perturbations)
     with open_inputs(inputs) as opened:
-        options = {"perturbations": chosen, "repetitions": repetitions}
-        rows = evaluate_linear(*opened, fitting, augment=augment == "crops", **options)
-        about = asdict(fitting) | {"augment": augment, "repetitions": repetitions, "lr shown": CHOSEN}
+        rows = evaluate_linear(*opened, fitting, perturbations=chosen, augment=augment == "crops")
+        about = asdict(fitting) | {"augment": augment, "lr shown": CHOSEN}
         found = Results("linear", "Linear classification: accuracy in %", rows, ("part",), "test", about)
         publish(inputs, opened, found)
 
@@ -80,7 +77,6 @@ def robustness(
     *,
     classifiers: tuple[Literal["knn", "linear"], ...] = ("knn", "linear"),
     perturbations: tuple[str, ...] = PUBLISHED_NAMES,
-    repetitions: int = 5,
     neighbours: int = 20,
 ) -> None:
     """The whole matrix of parts and perturbations, by k-NN and by linear classifiers of features encoded once.
@@ -88,42 +84,37 @@ def robustness(
     Args:
         classifiers: knn, linear, or both.
         perturbations: of the test images, by name.
-        repetitions: of every random perturbation, for the spread.
         neighbours: k of k-NN.
     """
     chosen = _perturbations(perturbations)
     with open_inputs(inputs) as opened:
-        options = {"perturbations": chosen, "repetitions": repetitions, "neighbours": neighbours}
+        options = {"perturbations": chosen, "neighbours": neighbours}
         rows = evaluate_robustness(*opened, fitting, classifiers=classifiers, **options)
-        about = asdict(fitting) | {"augment": "off", "repetitions": repetitions, "lr shown": CHOSEN}
+        about = asdict(fitting) | {"augment": "off", "lr shown": CHOSEN}
         title = "Robustness: accuracy in % on perturbed test images"
         publish(inputs, opened, Results("robustness", title, rows, ("classifier", "part"), "test", about))
 
 
-def rotation(inputs: Inputs, fitting: Fitting, *, repetitions: int = 5) -> None:
+def rotation(inputs: Inputs, fitting: Fitting) -> None:
     """What the whole features and their parts keep of an image's orientation.
 
     upright and rotated: classes of test images as they are, and rotated by random angles, told by linear classifiers of
     upright images. four-fold: which of 0, 90, 180 and 270 degrees an image was turned by; chance is 25 %.
-
-    Args:
-        repetitions: of the random angles, for the spread.
     """
     with open_inputs(inputs) as opened:
-        rows = evaluate_rotation(*opened, fitting, repetitions=repetitions)
-        about = asdict(fitting) | {"augment": "off", "repetitions": repetitions, "lr shown": CHOSEN}
+        rows = evaluate_rotation(*opened, fitting)
+        about = asdict(fitting) | {"augment": "off", "lr shown": CHOSEN}
         title = "Rotation: accuracy in %, of classes (upright, rotated) and of the angle (four-fold)"
         publish(inputs, opened, Results("rotation", title, rows, ("part",), "test", about))
 
 
-def finetune(inputs: Inputs, settings: Finetuning, *, part: str = "all") -> None:
+def finetune(inputs: Inputs, settings: Finetuning) -> None:
     """Train the whole network and a linear classifier on all labelled images; accuracy along the way.
 
-    Args:
-        part: of the features, that the classifier sees.
+    The classifier sees the whole features; with --parts [all,IR], each of these in a training of its own.
     """
-    with open_inputs(replace(inputs, parts=(part,))) as opened:
-        rows = evaluate_finetuned(*opened, settings, part=part, say=say)
+    with open_inputs(_whole(inputs)) as opened:
+        rows = evaluate_finetuned(*opened, settings, say=say)
         title = "Fine-tuning: accuracy in %"
         publish(inputs, opened, Results("finetune", title, rows, ("part",), "epoch", asdict(settings)))
 
@@ -132,26 +123,30 @@ def semi(
     inputs: Inputs,
     settings: Finetuning,
     *,
-    part: str = "all",
     shares: tuple[float, ...] = (0.01, 0.1),
     lists: tuple[Path, ...] = (),
 ) -> None:
     """Train the whole network and a linear classifier on the labels of a few images, 1 % and 10 % by default.
 
+    The classifier sees the whole features; with --parts [all,IR], each of these in a training of its own.
+
     Args:
-        part: of the features, that the classifier sees.
         shares: of every class, drawn at random by the seed.
         lists: files of image names, one a line, instead of shares.
     """
-    with open_inputs(replace(inputs, parts=(part,))) as opened:
-        bank, seed = opened.bank, settings.seed
+    with open_inputs(_whole(inputs)) as opened:
+        encoder, bank, query, machine = opened
         if lists:
             few = {file.stem: labelled.listed_share(bank, file) for file in lists}
         else:
-            few = {f"{100 * share:g} %": labelled.balanced_share(bank, share, seed) for share in shares}
-        rows = evaluate_semi(opened.encoder, few, opened.query, opened.machine, settings, part=part, say=say)
+            few = {f"{100 * share:g} %": labelled.balanced_share(bank, share, settings.seed) for share in shares}
+        rows = evaluate_semi(encoder, few, query, machine, settings, say=say)
         title = "Semi-supervised: accuracy in % with few labels"
         publish(inputs, opened, Results("semi", title, rows, ("part",), "labels", asdict(settings)))
+
+
+def _whole(inputs: Inputs) -> Inputs:
+    return replace(inputs, parts=inputs.parts or ("all",))
 
 
 def _perturbations(names: tuple[str, ...]) -> list[Perturbation]:

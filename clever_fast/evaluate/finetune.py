@@ -69,14 +69,26 @@ def finetune(
     machine: Accelerator,
     settings: Finetuning,
     *,
-    part: str = "all",
     say: Callable[[str], None] = print,
 ) -> list[Row]:
     """Accuracy and mean accuracy of the classes on `query`, after some epochs of training all weights on `bank`.
 
-    The encoder itself stays as it is. Random crops and flips; one central crop in the test.
+    Each of the encoder's parts is trained on its own, from the encoder's weights, which stay as they are. Random crops
+    and flips; one central crop in the test.
     """
     labelled.check(bank, query)
+    return [row for part in encoder.parts for row in _train(encoder, part, bank, query, machine, settings, say)]
+
+
+def _train(
+    encoder: Encoder,
+    part: str,
+    bank: Manifest,
+    query: Manifest,
+    machine: Accelerator,
+    settings: Finetuning,
+    say: Callable[[str], None],
+) -> list[Row]:
     torch.manual_seed(settings.seed)
     network = copy.deepcopy(encoder.network).requires_grad_(True)
     classifier = machine.place(Classifier(network, encoder.parts[part], len(bank.classes))).train()
@@ -104,7 +116,8 @@ def finetune(
                     "class_accuracy": metrics.class_accuracy(predicted, labels).item(),
                 }
                 rows.append(row)
-                say(f"epoch {epoch + 1}: {row['accuracy']:.2f} %, mean of the classes {row['class_accuracy']:.2f} %")
+                of_classes = f"mean of the classes {row['class_accuracy']:.2f} %"
+                say(f"{part}, epoch {epoch + 1}: {row['accuracy']:.2f} %, {of_classes}")
     finally:
         images.close()
     return rows

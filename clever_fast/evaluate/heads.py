@@ -19,24 +19,27 @@ STD = 0.01  # of the initial weights
 
 @dataclass(frozen=True, kw_only=True)
 class Fitting:
-    """How linear classifiers are trained; SGD with momentum 0.9 and no weight decay.
+    """How linear classifiers are trained and tested; SGD with momentum 0.9 and no weight decay.
 
     Args:
         epochs: passes over the training images.
         batch_size: images of one step over all processes together.
         lrs: learning rates for a batch of 256, each with a classifier of its own for every part; the rate used is
             lr * batch_size / 256.
+        repetitions: of every random perturbation of the test images, for the spread.
         seed: of the classifiers' weights, the crops, the order and the perturbations.
     """
 
     epochs: int = 100
     batch_size: int = 256
     lrs: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+    repetitions: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise UserError(f"{self.epochs} epochs teach nothing; give at least 1")
+        for name in ("epochs", "batch_size", "repetitions"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not self.lrs or min(self.lrs) <= 0:
             raise UserError(f"learning rates of {list(self.lrs)}: give one or more above 0")
 

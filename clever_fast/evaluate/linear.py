@@ -25,7 +25,6 @@ def linear(
     fitting: Fitting,
     *,
     perturbations: Sequence[Perturbation] = PUBLISHED,
-    repetitions: int = 5,
     augment: bool = True,
 ) -> list[Row]:
     """Train classifiers of every part and learning rate in one pass over the data, then test them on perturbed images.
@@ -44,7 +43,7 @@ def linear(
     rows = []
     for perturbation in with_original(perturbations):
         tests = repeated_features(
-            encode, query, encoder.size, machine, perturbation, repetitions=repetitions, seed=fitting.seed
+            encode, query, encoder.size, machine, perturbation, repetitions=fitting.repetitions, seed=fitting.seed
         )
         rows += scores(heads, tests, fitting, {"test": perturbation.name})
     return choose(rows)

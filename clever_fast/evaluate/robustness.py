@@ -27,7 +27,6 @@ def robustness(
     *,
     classifiers: Sequence[Classifier] = ("knn", "linear"),
     perturbations: Sequence[Perturbation] = PUBLISHED,
-    repetitions: int = 5,
     neighbours: int = 20,
 ) -> list[Row]:
     """Accuracy of every part under every perturbation, by k-NN and by linear classifiers of unperturbed features.
@@ -45,7 +44,7 @@ def robustness(
     by_neighbours, by_heads = [], []
     for perturbation in with_original(perturbations):
         tests = repeated_features(
-            encode, query, encoder.size, machine, perturbation, repetitions=repetitions, seed=fitting.seed
+            encode, query, encoder.size, machine, perturbation, repetitions=fitting.repetitions, seed=fitting.seed
         )
         known = {"test": perturbation.name}
         if "knn" in classifiers:

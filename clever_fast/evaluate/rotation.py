@@ -23,8 +23,6 @@ def rotation(
     query: Manifest,
     machine: Accelerator,
     fitting: Fitting,
-    *,
-    repetitions: int = 5,
 ) -> list[Row]:
     """Invariance and sensitivity to rotation, for every part.
 
@@ -40,7 +38,7 @@ def rotation(
     rows = []
     for task, perturbation in (("upright", ORIG), ("rotated", ANY_ANGLE)):
         tests = repeated_features(
-            encode, query, size, machine, perturbation, repetitions=repetitions, seed=fitting.seed
+            encode, query, size, machine, perturbation, repetitions=fitting.repetitions, seed=fitting.seed
         )
         rows += scores(classes, tests, fitting, {"test": task})
 

@@ -16,14 +16,13 @@ def semi(
     machine: Accelerator,
     settings: Finetuning,
     *,
-    part: str = "all",
     say: Callable[[str], None] = print,
 ) -> list[Row]:
     """Fine-tune the encoder anew on each share of the labelled images, by name; only the last test of each is shown."""
     rows = []
     for name, share in shares.items():
         say(f"{name}: {len(share):,} labelled images")
-        found = finetune(encoder, share, query, machine, settings, part=part, say=say)
+        found = finetune(encoder, share, query, machine, settings, say=say)
         known = {"labels": name, "images": len(share)}
-        rows += [known | row | {"shown": row is found[-1]} for row in found]
+        rows += [known | row | {"shown": row["epoch"] == settings.epochs} for row in found]
     return rows

@@ -94,7 +94,7 @@ def test_spread_is_numpys():
     assert spread(torch.ones(1, 2))[1].tolist() == [0, 0]
 
 
-@pytest.mark.parametrize(("options", "message"), [({"epochs": 0}, "0 epochs"), ({"lrs": (0.1, 0.0)}, "above 0")])
+@pytest.mark.parametrize(("options", "message"), [({"epochs": 0}, "epochs is 0"), ({"lrs": (0.1, 0.0)}, "above 0")])
 def test_options_that_teach_nothing_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         Fitting(**options)
@@ -121,10 +121,11 @@ def rank_main(rank: int, folder: str) -> None:
     x, y = features(encoder.network, bank, encoder.size, machine, batch_size=4)
     found = {"x": x, "y": y}
     found["knn"] = score(encoder.network, encoder.parts, bank, query, encoder.size, machine, (3, 7))
-    fitting = Fitting(epochs=2, batch_size=8, lrs=(0.3, 1.0))
+    fitting = Fitting(epochs=2, batch_size=8, lrs=(0.3, 1.0), repetitions=3)
     for augment in (True, False):
-        tests = {"perturbations": (ORIG, PERTURBATIONS["CJ+Ro"]), "repetitions": 3}
-        found[f"augment {augment}"] = linear(encoder, bank, query, machine, fitting, augment=augment, **tests)
+        tests = (ORIG, PERTURBATIONS["CJ+Ro"])
+        rows = linear(encoder, bank, query, machine, fitting, augment=augment, perturbations=tests)
+        found[f"augment {augment}"] = rows
     torch.save(found, f"{folder}/{rank}.pth")
     if rank >= 0:
         dist.destroy_process_group()
