@@ -115,6 +115,7 @@ def publish(inputs: Inputs, opened: Opened, found: Results) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=FILE_WIDTH)
+    console.print(found.title, style="italic")
     console.print(results.console_table(found))
     paths = results.write(_folder(inputs), found)
     print(f"written: {', '.join(map(str, paths))}")

@@ -77,7 +77,7 @@ def _line(words: Sequence[str]) -> str:
 
 def console_table(results: Results) -> Table:
     names, columns, cells = pivot(results)
-    table = Table(title=results.title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(" ".join(results.down))
     for column in columns:
         table.add_column(column, justify="right")
