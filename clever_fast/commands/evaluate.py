@@ -43,8 +43,8 @@ def knn(
         if inputs.run:
             encoders["untrained"] = with_parts(untrained(inputs.run), list(encoder.parts))
         rows = compare(encoders, bank, query, machine, neighbours=neighbours, labels=counts)
-        down = ("features",) if len(counts) == 1 else ("features", "labels")
-        publish(inputs, opened, Results("knn", "k-NN accuracy in %", rows, down, "k"))
+        down, across = (("features",), "k") if len(counts) == 1 else (("features", "k"), "labels")
+        publish(inputs, opened, Results("knn", "k-NN accuracy in %", rows, down, across))
 
 
 def linear(

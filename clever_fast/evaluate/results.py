@@ -44,7 +44,7 @@ def write(folder: Path, results: Results) -> list[Path]:
 def pivot(results: Results) -> tuple[list[str], list[str], dict[tuple[str, str], Row]]:
     """Names of the rows and of the columns, and what stands where; both in order of appearance."""
     cells = {
-        (" ".join(str(row[key]) for key in results.down), _column(results.across, row[results.across])): row
+        (" ".join(_column(key, row[key]) for key in results.down), _column(results.across, row[results.across])): row
         for row in results.rows
         if row.get("shown", True)
     }
@@ -94,8 +94,13 @@ def _colors(names: list[str]) -> dict[str, tuple[float, float, float]]:
     for name in names:
         members.setdefault(name.split()[0], []).append(name)
     shades = colormaps["tab20c"].colors  # five hues of four shades
-    places = {name: (hue, shade) for hue, group in enumerate(members.values()) for shade, name in enumerate(group)}
-    return {name: shades[(4 * hue + min(shade, 3)) % len(shades)] for name, (hue, shade) in places.items()}
+    colors = {}
+    for hue, group in enumerate(members.values()):
+        dark, light = (shades[(4 * hue + end) % len(shades)] for end in (0, 3))
+        for i, name in enumerate(group):
+            share = i / max(len(group) - 1, 3)
+            colors[name] = tuple(a + share * (b - a) for a, b in zip(dark, light, strict=True))
+    return colors
 
 
 def draw(path: Path, results: Results) -> None:
@@ -114,8 +119,8 @@ def draw(path: Path, results: Results) -> None:
         rows = [cells[name, columns[j]] for j in there]
         places = [j + (i - (len(names) - 1) / 2) * width for j in there]
         heights, errors = [row["accuracy"] for row in rows], [row.get("spread") or 0 for row in rows]
-        bars = axis.bar(places, heights, 0.92 * width, label=name, color=colors[name])
-        axis.errorbar(places, heights, errors, fmt="none", ecolor="#333333", elinewidth=1)
+        style = {"label": name, "color": colors[name], "error_kw": {"ecolor": "#333333", "elinewidth": 1}}
+        bars = axis.bar(places, heights, 0.92 * width, yerr=errors if any(errors) else None, **style)
         if len(names) * len(columns) <= 40:
             axis.bar_label(bars, [f"{height:.0f}" for height in heights], fontsize=7, padding=3, color="#444444")
     axis.set_xticks(range(len(columns)), columns)
