@@ -3,7 +3,7 @@
     clever-fast convert cifar10 cifar-10-binary.tar.gz cifar10
     python -m clever_fast.benchmarks.cifar10 --data cifar10 --out runs/cifar10
 
-Every run is a `clever-fast pretrain` on all training images without their labels, and an `evaluate knn` for each number
+Every run is a `clever-fast pretrain` on all training images without their labels, and an `evaluate knn` for all numbers
 of labelled images. What is done already is not done again.
 """
 
@@ -39,8 +39,7 @@ def main() -> None:
             if not (run / "measured").exists():
                 recipe = f"{method}_{options.recipe}"
                 command("pretrain", "--recipe", recipe, "--recipe.seed", seed, *places(options, run), *overrides)
-                for labels in options.labels:
-                    command("evaluate", "knn", *places(options, run), "--labels", labels)
+                command("evaluate", "knn", *places(options, run), "--labels", options.labels)
                 append(options.results, record(method, seed, run, options, overrides))
                 (run / "measured").touch()
     records = [json.loads(line) for line in options.results.read_text().splitlines()]
@@ -59,17 +58,20 @@ def command(*words) -> None:
 
 def record(method: str, seed: int, run: Path, options: argparse.Namespace, overrides: list[str]) -> dict:
     last = [r for r in metrics.read(run / metrics.LOG) if r["kind"] == "train"][-1]
-    results = {n: json.loads((run / f"knn_{n}_labels.json").read_text()) for n in options.labels}
+    found = json.loads((run / "knn.json").read_text())
+    accuracy: dict[int, dict[str, dict[int, float]]] = {}
+    for row in found["rows"]:
+        accuracy.setdefault(row["images"], {}).setdefault(row["features"], {})[row["k"]] = row["accuracy"]
     return {
         "benchmark": "cifar10",
         "method": method,
         "seed": seed,
         "recipe": f"{method}_{options.recipe}",
         "overrides": overrides,
-        "queries": next(iter(results.values()))["queries"],
+        "queries": found["queries"],
         "epochs": last["epoch"],
         "seconds": last["seconds"],
-        "accuracy": {result["bank"]: result["accuracy"] for result in results.values()},
+        "accuracy": accuracy,
         **conditions(),
     }
 

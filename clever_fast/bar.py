@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def images_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[[], None]]:
-    """Yields the function that counts one image of `total`. Draws on stdout."""
+def images_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[..., None]]:
+    """Yields the function that counts one image of `total`, or as many as it is told. Draws on stdout."""
     from rich.console import Console
 
     console = Console()
     if not (shown and console.is_terminal):
-        yield lambda: None
+        yield lambda images=1: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -20,11 +20,13 @@ def images_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callabl
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task, started, count = bar.add_task(what, total=total, speed=0.0), time.perf_counter(), 0
+        drawn = 0
 
-        def advance() -> None:
-            nonlocal count
-            count += 1
-            if count % 64 == 0 or count == total:
+        def advance(images: int = 1) -> None:
+            nonlocal count, drawn
+            count += images
+            if count - drawn >= 64 or count >= total:
+                drawn = count
                 bar.update(task, completed=count, speed=count / (time.perf_counter() - started))
 
         yield advance

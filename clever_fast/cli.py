@@ -1,9 +1,8 @@
 """`clever-fast`: one command a module of `clever_fast.commands`, imported when it is called."""
 
+import os
 import sys
-from collections.abc import Callable
 from importlib import import_module
-from inspect import signature
 from typing import Any
 
 from clever_fast.errors import UserError
@@ -12,10 +11,15 @@ COMMANDS = {
     "demo": "synthesize images, pretrain a small CLeVER, resume it, evaluate it, and show what happened",
     "pretrain": "pretrain a recipe on a folder of images, or go on where it stopped",
     "evaluate knn": "k-NN accuracy of a run's features, against an untrained encoder and raw pixels",
-    "export": "write a run's or a released checkpoint's encoder as safetensors, for timm, or as ONNX",
+    "evaluate linear": "linear classification of frozen features, also on perturbed test images",
+    "evaluate robustness": "all parts of the features under all perturbations, by k-NN and linear classifiers",
+    "evaluate rotation": "what the features keep of an image's orientation",
+    "evaluate semi": "train the whole network on 1 % and 10 % of the labels",
+    "evaluate finetune": "train the whole network on all labels of a data set",
     "show attention": "draw what a ViT's class token attends to in the last block",
     "show pca": "draw the first three principal components of patch features as colours",
     "show neighbours": "draw images with their nearest neighbours by each part of the features",
+    "export": "write a run's or a released checkpoint's encoder as safetensors, for timm, or as ONNX",
     "recipes": "list the recipes with their epochs, policy and expected cost",
     "index": "decode every image of a folder once and list what is unreadable",
     "profile": "time the parts of a step, trace it, list its costliest kernels, run nsys and ncu",
@@ -32,7 +36,8 @@ def main(words: list[str] | None = None) -> int:
     try:
         return _run(words) or 0
     except UserError as error:
-        print(f"clever-fast: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
+            print(f"clever-fast: {error}", file=sys.stderr)
         return 2
 
 
@@ -52,18 +57,10 @@ def _run(words: list[str]) -> Any:
     function = getattr(module, name.split()[-1])
     if name in ("pretrain", "profile"):  # they parse their words themselves
         return function(rest)
-    from clever_fast.configuration import Parser
+    from clever_fast.configuration import call
 
-    parser = Parser(prog=f"clever-fast {name}")
-    parser.add_function_arguments(function, as_positional=name.split()[0] not in ("evaluate", "export", "show"))
-    return function(**parser.parse_args(_with_values(function, rest)).as_dict())
-
-
-def _with_values(function: Callable, words: list[str]) -> list[str]:
-    """`--flag` alone becomes `--flag=true`, for the parameters that are true or false."""
-    flags = {f"--{name}" for name, parameter in signature(function).parameters.items() if parameter.annotation is bool}
-    nexts = [*words[1:], "--"]
-    return [f"{w}=true" if w in flags and after.startswith("-") else w for w, after in zip(words, nexts, strict=False)]
+    named = name.split()[0] in ("evaluate", "export", "show")
+    return call(function, rest, prog=f"clever-fast {name}", as_positional=not named)
 
 
 def _usage() -> str:

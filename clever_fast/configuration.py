@@ -1,8 +1,9 @@
 """From the words of a command line to a Recipe, an Execution and a Run."""
 
 import difflib
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -35,6 +36,29 @@ class Parser(ArgumentParser):
             names = [name for action in self._actions for name in action.option_strings]
             words += _did_you_mean(wrong[0].split("=")[0], names)
         raise UserError(f"{words} (see {self.prog} --help)")
+
+
+def call(function: Callable[..., Any], words: list[str], *, prog: str, as_positional: bool) -> Any:
+    """Call a function with the options of a command line, which are its parameters.
+
+    A parameter that is a dataclass stands for the options that are its fields.
+    """
+    parser, parameters = Parser(prog=prog), inspect.signature(function).parameters.items()
+    groups = {name: parameter.annotation for name, parameter in parameters if is_dataclass(parameter.annotation)}
+    parser.add_function_arguments(function, skip=set(groups), as_positional=as_positional)
+    for group in groups.values():
+        parser.add_class_arguments(group, as_positional=as_positional)
+    values = parser.parse_args(_with_values(function, words)).as_dict()
+    built = {name: group(**{f.name: values.pop(f.name) for f in fields(group)}) for name, group in groups.items()}
+    return function(**built, **values)
+
+
+def _with_values(function: Callable, words: list[str]) -> list[str]:
+    """`--flag` alone becomes `--flag=true`, for the parameters that are true or false."""
+    parameters = inspect.signature(function).parameters.items()
+    flags = {f"--{name}" for name, parameter in parameters if parameter.annotation is bool}
+    nexts = [*words[1:], "--"]
+    return [f"{w}=true" if w in flags and after.startswith("-") else w for w, after in zip(words, nexts, strict=False)]
 
 
 def parse_pretrain(words: list[str]) -> tuple[Recipe, Execution, Run]:

@@ -17,9 +17,14 @@ from clever_fast import distributed
 from clever_fast.acceleration import Accelerator
 from clever_fast.methods import Batch
 from clever_fast.pipelines.evaluation import EvaluationLoader
+from clever_fast.pipelines.perturbations import ORIG, Perturbation
+from clever_fast.pipelines.policies import Policy
 from clever_fast.pipelines.pretraining import PretrainingLoader
 from clever_fast.pipelines.reading import Manifest
+from clever_fast.pipelines.views import View
 from clever_fast.recipe import Recipe
+
+LABELLED_SCALE = (0.08, 1.0)  # area of the crops that classifiers learn from, torchvision's default
 
 
 class PretrainingBatches:
@@ -70,14 +75,62 @@ class PretrainingBatches:
         self.loader.close()
 
 
-class EvaluationBatches:
-    """This rank's share of a data set, once: (indices (n,), images (n, 3, S, S) channels-last)."""
+class LabelledBatches:
+    """This rank's share of labelled batches, each image cropped at random and flipped, step after step without end.
 
-    def __init__(self, manifest: Manifest, size: int, batch_size: int, accelerator: Accelerator):
+    Iterating yields (images (n, 3, S, S) channels-last, labels (n,)), both on the device. batch_size: over all ranks.
+    """
+
+    def __init__(self, manifest: Manifest, size: int, batch_size: int, seed: int, accelerator: Accelerator):
+        self.labels, self.device = torch.from_numpy(manifest.labels), accelerator.device
+        self.loader = PretrainingLoader(
+            manifest,
+            Policy("crop and flip", (View(1, size, LABELLED_SCALE),)),
+            seed=seed,
+            batch_size=batch_size,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            threads=accelerator.threads,
+            device_id=accelerator.device.index,
+            dtype=accelerator.input_dtype,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.loader.steps_per_epoch
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for indices, (crop,) in self.loader:
+            yield _crop_major([torch.from_dlpack(crop.as_tensor())]), self.labels[indices].to(self.device)
+
+    def close(self) -> None:
+        self.loader.close()
+
+
+class EvaluationBatches:
+    """This rank's share of a data set in every repetition: (indices (n,), images (n, 3, S, S) channels-last).
+
+    An index is the image's row plus the data set's length times the repetition; see EvaluationLoader.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        size: int,
+        batch_size: int,
+        accelerator: Accelerator,
+        *,
+        perturbation: Perturbation = ORIG,
+        repetitions: int = 1,
+        seed: int = 0,
+    ):
         self.loader = EvaluationLoader(
             manifest,
             size=size,
             batch_size=batch_size,
+            perturbation=perturbation,
+            repetitions=repetitions,
+            seed=seed,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
             threads=accelerator.threads,

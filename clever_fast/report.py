@@ -32,8 +32,7 @@ def write(out: Path, run: Path, recipe: Recipe, scores: dict[str, Any], *, secon
         seconds: wall time of everything, shown beside the training's own.
     """
     records = [r for r in metrics.read(run / metrics.LOG) if r["kind"] == "train"]
-    accuracy, last = scores["accuracy"], records[-1]
-    best = {name: values["20"] for name, values in accuracy.items()}
+    best, last = {row["features"]: row["accuracy"] for row in scores["rows"] if row["k"] == 20}, records[-1]
     gain = best["trained all"] - max(best["untrained all"], best["raw pixels"])
     share = best["trained all"] / 100
     noise = 200 * (share * (1 - share) / scores["queries"]) ** 0.5  # two standard deviations of the accuracy
@@ -79,7 +78,9 @@ clever-fast preview DIR
 # 2. the published recipe; torchrun --nproc_per_node 4 -m -- clever_fast.cli pretrain ... on four GPUs
 clever-fast pretrain --recipe clever_vits16_in100 --data DIR --run runs/vits16
 # 3. what it is worth
-clever-fast evaluate knn --run runs/vits16 --data DIR"""
+clever-fast evaluate knn --run runs/vits16 --data DIR
+# 4. what is left of it under colour jitter, rotation and elastic deformation
+clever-fast evaluate robustness --run runs/vits16 --data DIR"""
 
 
 def _table(scores: dict[str, float]) -> str:

@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 import numpy as np
 from PIL import Image
 
-from clever_fast.pipelines.views import Canvas, View
+from clever_fast.pipelines.views import Augmentation, Canvas, View
 
 
 def make_views(
@@ -26,16 +26,37 @@ def make_views(
     return tuple(map(list, zip(*_pool(threads).map(one, images, *parameters))))
 
 
+def perturb(
+    augmentations: tuple[Augmentation, ...],
+    canvas: Canvas,
+    names: list[str],
+    threads: int,
+    images: list,
+    *parameters: list,
+) -> list[np.ndarray]:
+    """A batch of uint8 HWC images after the augmentations; names and parameters as in `make_views`."""
+
+    def one(image, *values) -> np.ndarray:
+        drawn = dict(zip(names, map(np.asarray, values)))
+        return _augment(np.asarray(image), augmentations, drawn, canvas)
+
+    return list(_pool(threads).map(one, images, *parameters))
+
+
 def _views_of_one(views, layout, field, image, *parameters) -> list[np.ndarray]:
     picture, values, crops = Image.fromarray(np.asarray(image)), map(np.asarray, parameters), []
     for view, names in zip(views, layout):
         drawn = {name: next(values) for name in names}
         canvas = Canvas(view.size, "cpu", field)
         crop = view.crop.on_cpu(picture, drawn, canvas)
-        for augmentation in view.augmentations:
-            crop = augmentation.on_cpu(crop, drawn, canvas)
-        crops.append(crop)
+        crops.append(_augment(crop, view.augmentations, drawn, canvas))
     return crops
+
+
+def _augment(image: np.ndarray, augmentations: tuple[Augmentation, ...], drawn: dict, canvas: Canvas) -> np.ndarray:
+    for augmentation in augmentations:
+        image = augmentation.on_cpu(image, drawn, canvas)
+    return image
 
 
 @lru_cache(maxsize=1)

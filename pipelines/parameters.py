@@ -12,11 +12,11 @@ import numpy as np
 
 from clever_fast.errors import UserError
 from clever_fast.pipelines.augmentations import RandomResizedCrop
-from clever_fast.pipelines.views import View
+from clever_fast.pipelines.views import Augmentation, View
 
 DRAWS = 64  # uniforms reserved for a view: more would change every run's numbers
 WORDS = 4  # 64-bit words of one Philox block, one uniform each
-SAMPLES, PERMUTATION = 0, 1  # the streams, in the counter's highest word
+SAMPLES, PERMUTATION, PERTURBED = 0, 1, 3  # the streams, in the counter's highest word; 2 is the elastic field's
 
 
 def generator(seed: int, index: int, epoch: int, stream: int) -> np.random.Generator:
@@ -90,16 +90,29 @@ class Sampler:
             if view.count:
                 # crop-major, so that the rows of one crop lie side by side
                 block = uniforms[:, len(crops) : len(crops) + view.count].swapaxes(0, 1).reshape(-1, DRAWS)
-                drawn = _sample(view, block, np.tile(sizes, (view.count, 1)))
+                drawn = _sample_view(view, block, np.tile(sizes, (view.count, 1)))
                 rows = [slice(i * len(indices), (i + 1) * len(indices)) for i in range(view.count)]
                 crops += [{name: array[part] for name, array in drawn.items()} for part in rows]
         return crops
 
 
-def _sample(view: View, uniforms: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
-    used = view.crop.draws
-    drawn = view.crop.sample(uniforms[:, :used], sizes)
-    for augmentation in view.augmentations:
-        drawn |= augmentation.sample(uniforms[:, used : used + augmentation.draws], view.size)
+def perturbation_parameters(
+    augmentations: tuple[Augmentation, ...], size: int, indices: np.ndarray, *, seed: int, repetition: int
+) -> dict[str, np.ndarray]:
+    """How test images of `size` pixels are perturbed, by name, (n, ...) each: a function of seed, repetition, index."""
+    draws = [generator(seed, int(i), repetition, PERTURBED).random(DRAWS) for i in indices]
+    return _sample(augmentations, np.stack(draws), size)
+
+
+def _sample_view(view: View, uniforms: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+    drawn = view.crop.sample(uniforms[:, : view.crop.draws], sizes)
+    return drawn | _sample(view.augmentations, uniforms[:, view.crop.draws :], view.size)
+
+
+def _sample(augmentations: tuple[Augmentation, ...], uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:
+    """Each augmentation takes its share of the uniforms, one after the other."""
+    drawn, used = {}, 0
+    for augmentation in augmentations:
+        drawn |= augmentation.sample(uniforms[:, used : used + augmentation.draws], size)
         used += augmentation.draws
     return drawn

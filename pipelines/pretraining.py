@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from clever_fast.pipelines.on_cpu import make_views
 from clever_fast.pipelines.parameters import Sampler
 from clever_fast.pipelines.policies import Policy
 from clever_fast.pipelines.reading import Manifest
-from clever_fast.pipelines.views import Canvas, View
+from clever_fast.pipelines.views import Augmentation, Canvas, View
 
 MEAN, STD = ([255 * value for value in values] for values in (views.MEAN, views.STD))  # of uint8 RGB
 
@@ -28,6 +28,13 @@ def normalize(images, dtype: str):
     """Node of (S, S, 3) NHWC images with ImageNet's mean and standard deviation removed; dtype float16 or float32."""
     kinds = {"float16": types.FLOAT16, "float32": types.FLOAT}
     return fn.crop_mirror_normalize(images, dtype=kinds[dtype], mean=MEAN, std=STD, output_layout="HWC")
+
+
+def elastic_field(augmentations: Iterable[Augmentation], seed: int, device: str) -> np.ndarray | None:
+    """The field that elastic deformations are cut from, as the device takes it; None where there are none."""
+    if not any(isinstance(augmentation, Elastic) for augmentation in augmentations):
+        return None
+    return smooth_field(seed) if device == "gpu" else at_every_pixel(smooth_field(seed))
 
 
 def pretraining_pipeline(
@@ -52,9 +59,7 @@ def pretraining_pipeline(
     """
     device = "cpu" if device_id is None else "gpu"
     views = [view for view in policy.views for _ in range(view.count)]
-    field = None
-    if any(isinstance(augmentation, Elastic) for view in views for augmentation in view.augmentations):
-        field = smooth_field(seed) if device == "gpu" else at_every_pixel(smooth_field(seed))
+    field = elastic_field([augmentation for view in views for augmentation in view.augmentations], seed, device)
 
     @pipeline_def(
         batch_size=batch_size,

@@ -71,9 +71,26 @@ def open_manifest(
     """
     root = find_split(data, split)
     names = class_folders(root, classes)
-    listing = list_images(root, names)
-    name = f"manifest-{_hash(chr(0).join(names))}.tsv" if classes else "manifest.tsv"
-    places = [root / ".clever_fast" / name, _cache(root) / name]
+    file = f"manifest-{_hash(chr(0).join(names))}.tsv" if classes else "manifest.tsv"
+    return index_listing(root, names, list_images(root, names), file, threads=threads, progress=progress, force=force)
+
+
+def index_listing(
+    root: Path,
+    names: list[str],
+    listing: Listing,
+    file_name: str,
+    *,
+    threads: int = 0,
+    progress: bool = False,
+    force: bool = False,
+) -> Manifest:
+    """The manifest of files that are listed already, from where it is kept as `file_name`, or after indexing them.
+
+    Raises:
+        UserError: none of the files can be read.
+    """
+    places = [root / ".clever_fast" / file_name, _cache(root) / file_name]
     manifest = None if force else _load(root, names, listing, places)
     if manifest is None:
         with _exclusive(places) as file:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from clever_fast import metrics, report
-from clever_fast.commands.evaluate import knn
+from clever_fast.commands.evaluate import Inputs, knn
 from clever_fast.commands.synthesize import synthesize
 from clever_fast.errors import UserError
 from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS
@@ -57,7 +57,7 @@ def demo(
     _say("4. resume: the same call goes on at the same step")
     train(chosen, Execution(), settings)
     _say("5. evaluate: k-NN on the frozen features, against no training and no network")
-    knn(run, data)
+    knn(Inputs(run=run, data=data))
     shutil.copyfile(run / "curves.png", out / "curves.png")
     scores = json.loads((run / "knn.json").read_text())
     page = report.write(out, run, chosen, scores, seconds=time.perf_counter() - begin)

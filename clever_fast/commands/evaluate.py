@@ -1,61 +1,158 @@
-"""`clever-fast evaluate`: what a run's representation is worth."""
+"""`clever-fast evaluate`: what a representation is worth, one function a protocol."""
 
-import json
+from dataclasses import asdict, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.table import Table
+from clever_fast.commands.session import Inputs, open_inputs, publish, say
+from clever_fast.errors import UserError
+from clever_fast.evaluate import labelled
+from clever_fast.evaluate.finetune import Finetuning
+from clever_fast.evaluate.finetune import finetune as evaluate_finetuned
+from clever_fast.evaluate.heads import Fitting
+from clever_fast.evaluate.knn import compare
+from clever_fast.evaluate.linear import linear as evaluate_linear
+from clever_fast.evaluate.loading import untrained, with_parts
+from clever_fast.evaluate.results import Results
+from clever_fast.evaluate.robustness import robustness as evaluate_robustness
+from clever_fast.evaluate.rotation import rotation as evaluate_rotation
+from clever_fast.evaluate.semi import semi as evaluate_semi
+from clever_fast.pipelines.perturbations import PERTURBATIONS, PUBLISHED, Perturbation
 
-from clever_fast.acceleration import accelerator
-from clever_fast.evaluate.knn import NEIGHBOURS, compare, few_labels
-from clever_fast.evaluate.loading import load_run
-from clever_fast.pipelines.reading import open_manifest
-from clever_fast.recipe import Execution
+PUBLISHED_NAMES = tuple(perturbation.name for perturbation in PUBLISHED)
+CHOSEN = "the best of each part on the unperturbed test images; the files hold all"
 
 
 def knn(
-    run: Path,
-    data: Path,
-    *,
-    neighbours: tuple[int, ...] = NEIGHBOURS,
-    labels: int | None = None,
-    classes: Path | None = None,
-    device: Literal["auto", "cuda", "cpu"] = "auto",
+    inputs: Inputs, *, neighbours: tuple[int, ...] | None = None, labels: int | tuple[int, ...] | None = None
 ) -> None:
-    """Weighted k-NN accuracy of a run's features, whole and in parts, and what it is without training.
+    """Weighted k-NN accuracy of the features, whole and in parts, and what it is without training.
 
-    The images of train/ vote on those of val/ or test/. So do those of an untrained encoder of the same seed, and
-    raw pixels (32 x 32). The table is also written to the folder of the run: knn.json, or knn_N_labels.json.
+    The images of train/ vote on those of val/ or test/. So do raw pixels (32 x 32), and those of a run's encoder before
+    training.
 
     Args:
-        run: folder of a pretraining run.
-        data: folder with train/ and val/ or test/, each of class folders.
-        neighbours: the values of k.
-        labels: images of each class that vote, the first by name; None for all.
-        classes: file with one class folder a line, for a subset.
-        device: where to compute.
+        neighbours: the values of k; 10, 20, 100 and 200, as far as the images allow, by default.
+        labels: images of each class that vote, the first by name; several numbers as [50,500]; all by default.
     """
-    method, recipe, step = load_run(run)
-    bank = open_manifest(data, classes=classes, progress=True)
-    if labels is not None:
-        bank = few_labels(bank, labels)
-    query = open_manifest(data, split="val", classes=classes, progress=True)
-    machine = accelerator(Execution(device=device))
-    rows = compare(method, recipe, bank, query, machine, neighbours=neighbours)
-    Console().print(_table(rows, f"k-NN accuracy in %, {len(bank):,} images vote on {len(query):,}"))
-    result = {"step": step, "bank": len(bank), "queries": len(query), "classes": len(bank.classes), "accuracy": rows}
-    path = run / ("knn.json" if labels is None else f"knn_{labels}_labels.json")
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"written to {path}")
+    counts = (labels,) if labels is None or isinstance(labels, int) else labels
+    with open_inputs(inputs) as opened:
+        encoder, bank, query, machine = opened
+        encoders = {"trained": encoder}
+        if inputs.run:
+            encoders["untrained"] = with_parts(untrained(inputs.run), list(encoder.parts))
+        rows = compare(encoders, bank, query, machine, neighbours=neighbours, labels=counts)
+        down, across = (("features",), "k") if len(counts) == 1 else (("features", "k"), "labels")
+        publish(inputs, opened, Results("knn", "k-NN accuracy in %", rows, down, across))
 
 
-def _table(rows: dict[str, dict[int, float]], title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("features")
-    ks = list(next(iter(rows.values())))
-    for k in ks:
-        table.add_column(f"k = {k}", justify="right")
-    for name, accuracy in rows.items():
-        table.add_row(name, *(f"{accuracy[k]:.2f}" for k in ks))
-    return table
+def linear(
+    inputs: Inputs,
+    fitting: Fitting,
+    *,
+    augment: Literal["crops", "off"] = "crops",
+    perturbations: tuple[str, ...] = PUBLISHED_NAMES,
+) -> None:
+    """Accuracy of linear classifiers of frozen features, on test images as they are and perturbed.
+
+    All parts and learning rates are trained in one pass over the data. The table shows each part at the learning rate
+    that does best on the unperturbed test images; --lrs [0.001] fixes it.
+
+    Args:
+        augment: a new random crop and flip of each training image in every epoch; or off, which encodes them once.
+        perturbations: of the test images, by name.
+    """
+    chosen = _perturbations(perturbations)
+    with open_inputs(inputs) as opened:
+        rows = evaluate_linear(*opened, fitting, perturbations=chosen, augment=augment == "crops")
+        about = asdict(fitting) | {"augment": augment, "lr shown": CHOSEN}
+        found = Results("linear", "Linear classification: accuracy in %", rows, ("part",), "test", about)
+        publish(inputs, opened, found)
+
+
+def robustness(
+    inputs: Inputs,
+    fitting: Fitting,
+    *,
+    classifiers: tuple[Literal["knn", "linear"], ...] = ("knn", "linear"),
+    perturbations: tuple[str, ...] = PUBLISHED_NAMES,
+    neighbours: int = 20,
+) -> None:
+    """The whole matrix of parts and perturbations, by k-NN and by linear classifiers of features encoded once.
+
+    Args:
+        classifiers: knn, linear, or both.
+        perturbations: of the test images, by name.
+        neighbours: k of k-NN.
+    """
+    chosen = _perturbations(perturbations)
+    with open_inputs(inputs) as opened:
+        options = {"perturbations": chosen, "neighbours": neighbours}
+        rows = evaluate_robustness(*opened, fitting, classifiers=classifiers, **options)
+        about = asdict(fitting) | {"augment": "off", "lr shown": CHOSEN}
+        title = "Robustness: accuracy in % on perturbed test images"
+        publish(inputs, opened, Results("robustness", title, rows, ("classifier", "part"), "test", about))
+
+
+def rotation(inputs: Inputs, fitting: Fitting) -> None:
+    """What the whole features and their parts keep of an image's orientation.
+
+    upright and rotated: classes of test images as they are, and rotated by random angles, told by linear classifiers of
+    upright images. four-fold: which of 0, 90, 180 and 270 degrees an image was turned by; chance is 25 %.
+    """
+    with open_inputs(inputs) as opened:
+        rows = evaluate_rotation(*opened, fitting)
+        about = asdict(fitting) | {"augment": "off", "lr shown": CHOSEN}
+        title = "Rotation: accuracy in %, of classes (upright, rotated) and of the angle (four-fold)"
+        publish(inputs, opened, Results("rotation", title, rows, ("part",), "test", about))
+
+
+def finetune(inputs: Inputs, settings: Finetuning) -> None:
+    """Train the whole network and a linear classifier on all labelled images; accuracy along the way.
+
+    The classifier sees the whole features; with --parts [all,IR], each of these in a training of its own.
+    """
+    with open_inputs(_whole(inputs)) as opened:
+        rows = evaluate_finetuned(*opened, settings, say=say)
+        title = "Fine-tuning: accuracy in %"
+        publish(inputs, opened, Results("finetune", title, rows, ("part",), "epoch", asdict(settings)))
+
+
+def semi(
+    inputs: Inputs,
+    settings: Finetuning,
+    *,
+    shares: tuple[float, ...] = (0.01, 0.1),
+    lists: tuple[Path, ...] = (),
+) -> None:
+    """Train the whole network and a linear classifier on the labels of a few images, 1 % and 10 % by default.
+
+    The classifier sees the whole features; with --parts [all,IR], each of these in a training of its own.
+
+    Args:
+        shares: of every class, drawn at random by the seed.
+        lists: files of image names, one a line, instead of shares.
+    """
+    with open_inputs(_whole(inputs)) as opened:
+        encoder, bank, query, machine = opened
+        if lists:
+            few = {file.stem: labelled.listed_share(bank, file) for file in lists}
+        else:
+            few = {f"{100 * share:g} %": labelled.balanced_share(bank, share, settings.seed) for share in shares}
+        rows = evaluate_semi(encoder, few, query, machine, settings, say=say)
+        title = "Semi-supervised: accuracy in % with few labels"
+        publish(inputs, opened, Results("semi", title, rows, ("part",), "labels", asdict(settings)))
+
+
+def _whole(inputs: Inputs) -> Inputs:
+    return replace(inputs, parts=inputs.parts or ("all",))
+
+
+def _perturbations(names: tuple[str, ...]) -> list[Perturbation]:
+    for name in names:
+        if name not in PERTURBATIONS:
+            near = get_close_matches(name, PERTURBATIONS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PERTURBATIONS)}"
+            raise UserError(f"no perturbation is called {name!r}; {hint}")
+    return [PERTURBATIONS[name] for name in names]

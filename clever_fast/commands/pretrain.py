@@ -4,7 +4,6 @@ import sys
 
 from clever_fast import distributed
 from clever_fast.configuration import parse_pretrain
-from clever_fast.errors import UserError
 from clever_fast.failure import NotFiniteError
 from clever_fast.train import train
 
@@ -13,10 +12,6 @@ def pretrain(words: list[str]) -> int:
     """Returns the exit code: 0 also for a run that was told to stop, 1 for a loss not finite or a disk that failed."""
     try:
         train(*parse_pretrain(words))
-    except UserError:
-        if distributed.local_rank() > 0:
-            return 2  # the first process of the machine says it
-        raise
     except (NotFiniteError, OSError) as error:
         if distributed.is_main():
             print(f"clever-fast: {error}", file=sys.stderr)

@@ -1,51 +1,136 @@
 """Features of a whole data set, computed once and shared by all parts and protocols."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from clever_fast import distributed
 from clever_fast.acceleration import Accelerator
 from clever_fast.bar import images_bar
 from clever_fast.data import EvaluationBatches
+from clever_fast.evaluate.loading import Encoder
 from clever_fast.ops import selection
+from clever_fast.pipelines.perturbations import ORIG, Perturbation
 from clever_fast.pipelines.reading import Manifest
 
 PIXELS = 32  # raw pixels are compared at 32 x 32, whatever the crop size
+BLOCKS = 4  # of a ViT whose class tokens a linear classifier sees
+
+Encode = Callable[[Tensor], Tensor]
+Labelled = tuple[Tensor, Tensor]  # features (n, D) float32 and labels (n,) int64, on the device
 
 
-@torch.no_grad()
 def features(
-    encode: Callable[[Tensor], Tensor], manifest: Manifest, size: int, machine: Accelerator, *, batch_size: int = 256
-) -> tuple[Tensor, Tensor]:
+    encode: Encode,
+    manifest: Manifest,
+    size: int,
+    machine: Accelerator,
+    *,
+    batch_size: int = 256,
+    perturbation: Perturbation = ORIG,
+) -> Labelled:
     """Encode every readable image at `size` px: (features (n, D) float32, labels (n,) int64), on the device.
 
     Every rank encodes its share and all ranks get the whole; n leaves out files that broke since they were indexed.
     """
+    (found,) = repeated_features(encode, manifest, size, machine, perturbation, batch_size=batch_size)
+    return found
+
+
+@torch.no_grad()
+def repeated_features(
+    encode: Encode,
+    manifest: Manifest,
+    size: int,
+    machine: Accelerator,
+    perturbation: Perturbation,
+    *,
+    repetitions: int = 1,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> list[Labelled]:
+    """As `features`, once for every repetition of a perturbation: a function of (seed, repetition, image).
+
+    What does not depend on chance is not repeated.
+    """
+    repetitions = repetitions if perturbation.draws else 1
+    batches = EvaluationBatches(
+        manifest, size, batch_size, machine, perturbation=perturbation, repetitions=repetitions, seed=seed
+    )
     indices, rows = [], []
-    batches = EvaluationBatches(manifest, size, batch_size, machine)
-    share = len(manifest) // distributed.world_size()
-    with images_bar("features", share, shown=distributed.is_main()) as advance:
+    share = repetitions * len(manifest) // distributed.world_size()
+    bar = images_bar(f"features, {perturbation.name}", share, shown=distributed.is_main())
+    with bar as advance, _evaluating(encode):
         for index, images in batches:
             with machine.autocast(), selection.use(machine.kernels), torch.compiler.set_stance("force_eager"):
                 rows.append(encode(images).float())
             indices.append(index)
-            for _ in index:
-                advance()
-    for path, reason in batches.broken.items():
-        print(f"left out, unreadable since it was indexed: {path} ({reason})")
+            advance(len(index))
+    if distributed.is_main():
+        for path, reason in batches.broken.items():
+            print(f"left out, unreadable since it was indexed: {path} ({reason})")
     index, feature = torch.cat(indices).to(machine.device), torch.cat(rows)
     if dist.is_initialized():
         index, feature = _gather(index), _gather(feature)
     order = index.argsort()
-    return feature[order], torch.from_numpy(manifest.labels).to(machine.device)[index[order]]
+    index, feature = index[order], feature[order]
+    labels = torch.from_numpy(manifest.labels).to(machine.device)[index % len(manifest)]
+    counts = torch.bincount(index // len(manifest), minlength=repetitions).tolist()
+    return list(zip(feature.split(counts), labels.split(counts), strict=True))
 
 
 def raw_pixels(images: Tensor) -> Tensor:
     """Images (N, 3, S, S) as feature vectors, the baseline that needs no network."""
-    return torch.nn.functional.adaptive_avg_pool2d(images.float(), PIXELS).flatten(1)
+    return nn.functional.adaptive_avg_pool2d(images.float(), PIXELS).flatten(1)
+
+
+def for_linear(encoder: Encoder) -> Encoder:
+    """What a linear classifier sees, (N, D'); the last D channels are the encoder's own features.
+
+    Of a ViT that is the class tokens of the last four blocks after the final norm, side by side. As in the released
+    code a part is taken of the last block alone: one that begins at channel 0 (IR) keeps the blocks before it, so "-IR"
+    only drops the last block's EF channels; any other (EF) is those channels.
+    """
+    network = encoder.network
+    if not (hasattr(network, "forward_intermediates") and hasattr(network, "cls_token")):
+        return encoder
+    tokens = ClassTokens(network, min(BLOCKS, len(network.blocks)))
+    before, parts = tokens.embed_dim - network.embed_dim, {}
+    for name, part in encoder.parts.items():
+        start, stop, _ = part.indices(network.embed_dim)
+        parts[name] = slice(before + start if start else 0, before + stop)
+    return replace(encoder, network=tokens, parts=parts)
+
+
+class ClassTokens(nn.Module):
+    """The class tokens of a timm ViT's last blocks, each after the final norm: (N, blocks * D)."""
+
+    def __init__(self, network: nn.Module, blocks: int):
+        super().__init__()
+        self.network, self.blocks, self.embed_dim = network, blocks, blocks * network.embed_dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = self.network.forward_intermediates(
+            images, indices=self.blocks, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
+        )
+        return torch.cat([prefix[:, 0] for _, prefix in found], dim=1)
+
+
+@contextmanager
+def _evaluating(encode: Encode) -> Iterator[None]:
+    """A network in evaluation mode for as long as this lasts."""
+    was_training = isinstance(encode, nn.Module) and encode.training
+    if was_training:
+        encode.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            encode.train()
 
 
 def _gather(rows: Tensor) -> Tensor:

@@ -1,19 +1,20 @@
 """Weighted k-NN classification on frozen features, the protocol of DINO."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
+from clever_fast import distributed
 from clever_fast.acceleration import Accelerator
 from clever_fast.errors import UserError
+from clever_fast.evaluate import labelled
 from clever_fast.evaluate.features import features, raw_pixels
-from clever_fast.methods import Method
+from clever_fast.evaluate.loading import Encoder
+from clever_fast.evaluate.results import Row
 from clever_fast.pipelines.reading import Manifest
-from clever_fast.recipe import Recipe
 
 TEMPERATURE = 0.07
 NEIGHBOURS = (10, 20, 100, 200)
@@ -29,16 +30,18 @@ def knn_accuracy(
     *,
     neighbours: Sequence[int] = NEIGHBOURS,
     chunk: int = 1024,
+    bank_chunk: int = 65536,
 ) -> dict[int, float]:
     """Top-1 accuracy in percent for each k, where neighbours vote with weight exp(cosine similarity / 0.07).
 
     Args:
         bank: (B, D) float32 features of the labelled images.
         bank_labels: (B,) int64.
-        query: (Q, D) float32 features of the images to classify.
+        query: (Q, D) float32 features of the images to classify; with several ranks, all of them on each.
         query_labels: (Q,) int64.
         neighbours: the values of k; those above B are left out.
-        chunk: queries at once; memory is chunk * B similarities.
+        chunk, bank_chunk: queries and labelled images at once. Beside a normalised copy of the bank, memory is
+            chunk * bank_chunk similarities, however many images there are.
 
     Source: DINO (Caron et al. 2021), appendix; Wu et al. 2018.
     """
@@ -46,48 +49,49 @@ def knn_accuracy(
     assert ks, f"no k of {neighbours} is within a bank of {len(bank)}"
     classes = int(max(bank_labels.max(), query_labels.max())) + 1
     bank = F.normalize(bank, dim=1)
+    mine = slice(distributed.rank(), None, distributed.world_size())
     correct = torch.zeros(len(ks), dtype=torch.int64, device=bank.device)
-    for q, truth in zip(query.split(chunk), query_labels.split(chunk), strict=True):
-        similarity, nearest = (F.normalize(q, dim=1) @ bank.T).topk(max(ks), dim=1)
+    for q, truth in zip(query[mine].split(chunk), query_labels[mine].split(chunk), strict=True):
+        similarity, nearest = _nearest(F.normalize(q, dim=1), bank, max(ks), bank_chunk)
         weight, label = (similarity / TEMPERATURE).exp(), bank_labels[nearest]
         for i, k in enumerate(ks):
             votes = weight.new_zeros(len(q), classes).scatter_add_(1, label[:, :k], weight[:, :k])
             correct[i] += (votes.argmax(1) == truth).sum()
+    if dist.is_initialized():
+        dist.all_reduce(correct)
     return {k: 100 * hits / len(query) for k, hits in zip(ks, correct.tolist(), strict=True)}
 
 
-def few_labels(bank: Manifest, per_class: int) -> Manifest:
-    """The first `per_class` images of every class, in the manifest's order, or all of a class that has fewer.
-
-    Raises:
-        UserError: per_class is below 1.
-    """
-    if per_class < 1:
-        raise UserError(f"{per_class} labelled images a class cannot vote; give at least 1")
-    place = np.zeros(len(bank), dtype=np.int64)  # of each image within its class
-    for label in range(len(bank.classes)):
-        of_class = bank.labels == label
-        place[of_class] = np.arange(of_class.sum())
-    chosen = np.flatnonzero(place < per_class)
-    return replace(
-        bank,
-        paths=[bank.paths[i] for i in chosen],
-        sizes=bank.sizes[chosen],
-        labels=bank.labels[chosen],
-        fingerprint=f"{bank.fingerprint}, {per_class} a class",
-    )
+def _nearest(query: Tensor, bank: Tensor, k: int, chunk: int) -> tuple[Tensor, Tensor]:
+    """The k largest scalar products of each query (Q, D) with the bank (B, D), descending, and their rows: (Q, k)."""
+    best, rows = query.new_empty(len(query), 0), torch.empty(len(query), 0, dtype=torch.int64, device=query.device)
+    for start in range(0, len(bank), chunk):
+        products = query @ bank[start : start + chunk].T
+        values, places = products.topk(min(k, products.shape[1]), dim=1)
+        best, rows = torch.cat([best, values], 1), torch.cat([rows, places + start], 1)
+        if best.shape[1] > k:
+            best, kept = best.topk(k, dim=1)
+            rows = rows.gather(1, kept)
+    return best, rows
 
 
-def check(bank: Manifest, query: Manifest, neighbours: Sequence[int] = NEIGHBOURS) -> None:
+def check(bank: Manifest, query: Manifest, neighbours: Sequence[int]) -> None:
     """Raise UserError where k-NN between two data sets would mean nothing: other classes, or too few images."""
-    if bank.classes != query.classes:
-        differing = sorted(set(bank.classes) ^ set(query.classes))[:5]
+    labelled.check(bank, query)
+    check_neighbours(neighbours, len(bank))
+
+
+def check_neighbours(neighbours: Sequence[int], images: int) -> None:
+    """Raise UserError for a k that is below 1 or above the number of labelled images."""
+    if not neighbours or not 1 <= min(neighbours) <= max(neighbours) <= images:
         raise UserError(
-            f"{bank.root} and {query.root} hold different classes, {', '.join(differing)} in only one of them; "
-            "rename the folders, or name the common ones in a file for --classes"
+            f"k-NN among {images} labelled images cannot take k = {list(neighbours)}; give k from 1 to that"
         )
-    if not 1 <= min(neighbours) <= len(bank):
-        raise UserError(f"k-NN among {len(bank)} labelled images cannot take k = {list(neighbours)}; give k from 1 on")
+
+
+def fitting(images: int) -> tuple[int, ...]:
+    """The published values of k that so many labelled images allow; all of them if they are fewer."""
+    return tuple(k for k in NEIGHBOURS if k <= images) or (images,)
 
 
 def score(
@@ -100,16 +104,8 @@ def score(
     neighbours: Sequence[int] = NEIGHBOURS,
 ) -> dict[str, dict[int, float]]:
     """k-NN accuracy in percent by part of the features and k; the data is encoded once for all parts."""
-    encoder = encode if isinstance(encode, torch.nn.Module) else None
-    was_training = encoder is not None and encoder.training
-    if encoder is not None:
-        encoder.eval()
-    try:
-        bank_features, bank_labels = features(encode, bank, size, machine)
-        query_features, query_labels = features(encode, query, size, machine)
-    finally:
-        if was_training:
-            encoder.train()
+    bank_features, bank_labels = features(encode, bank, size, machine)
+    query_features, query_labels = features(encode, query, size, machine)
     return {
         name: knn_accuracy(
             bank_features[:, part], bank_labels, query_features[:, part], query_labels, neighbours=neighbours
@@ -119,22 +115,38 @@ def score(
 
 
 def compare(
-    method: Method,
-    recipe: Recipe,
+    encoders: dict[str, Encoder],
     bank: Manifest,
     query: Manifest,
     machine: Accelerator,
     *,
-    neighbours: Sequence[int] = NEIGHBOURS,
-) -> dict[str, dict[int, float]]:
-    """A trained method's parts, those of the same method before training, and raw pixels."""
-    check(bank, query, neighbours)
-    torch.manual_seed(recipe.seed)
-    untrained = recipe.method.build(recipe.backbone, recipe.drop_path)
-    rows = {}
-    for prefix, candidate in (("trained", method), ("untrained", untrained)):
-        encoder = machine.place(candidate.encoder)
-        scores = score(encoder, method.parts(), bank, query, recipe.global_size, machine, neighbours)
-        rows |= {f"{prefix} {name}": accuracy for name, accuracy in scores.items()}
-    pixels = score(raw_pixels, WHOLE, bank, query, recipe.global_size, machine, neighbours)
-    return rows | {"raw pixels": pixels["all"]}
+    neighbours: Sequence[int] | None = None,
+    labels: Sequence[int | None] = (None,),
+) -> list[Row]:
+    """The parts of several encoders and raw pixels, with all labelled images or the first few of each class.
+
+    The data is encoded once for each encoder. neighbours: None for the published ones that the images allow.
+    """
+    labelled.check(bank, query)
+    for count in labels:
+        few = len(bank) if count is None else len(labelled.first_of_each_class(bank.labels, count))
+        check_neighbours(neighbours or fitting(few), few)
+    size = next(iter(encoders.values())).size
+    candidates = [
+        (f"{name} {part}", machine.place(encoder.network), channels)
+        for name, encoder in encoders.items()
+        for part, channels in encoder.parts.items()
+    ]
+    rows, encoded = [], None
+    for name, encode, channels in [*candidates, ("raw pixels", raw_pixels, slice(None))]:
+        if encoded != encode:
+            encoded = encode
+            (x, y), (q, truth) = (features(encode, data, size, machine) for data in (bank, query))
+        for count in labels:
+            few = slice(None) if count is None else labelled.first_of_each_class(y.cpu().numpy(), count)
+            voters = x[few, channels], y[few]
+            ks = neighbours or fitting(len(voters[1]))
+            accuracy = knn_accuracy(*voters, q[:, channels], truth, neighbours=ks)
+            known = {"features": name, "labels": count or "all", "images": len(voters[1])}
+            rows += [known | {"k": k, "accuracy": value} for k, value in accuracy.items()]
+    return rows

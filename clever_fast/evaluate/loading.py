@@ -1,6 +1,7 @@
 """What is evaluated: an encoder out of a run's folder, or out of a file of weights."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -43,6 +44,20 @@ def load_encoder(run: Path | None = None, weights: Path | None = None, backbone:
         raise UserError(f"--backbone {backbone} belongs to --weights; a run knows its own")
     method, recipe, step = load_run(run)
     return Encoder(method.encoder, method.parts(), recipe.global_size, f"{run}, step {step}")
+
+
+def with_parts(encoder: Encoder, names: Sequence[str]) -> Encoder:
+    """The same encoder with only the named parts of its features.
+
+    Raises:
+        UserError: it has no part of that name.
+    """
+    for name in names:
+        if name not in encoder.parts:
+            raise UserError(
+                f"the features of {encoder.origin} have no part {name!r}; there is {', '.join(encoder.parts)}"
+            )
+    return replace(encoder, parts={name: encoder.parts[name] for name in names})
 
 
 def untrained(run: Path) -> Encoder:

@@ -3,9 +3,21 @@
 from clever_fast.pipelines.augmentations.blur import GaussianBlur
 from clever_fast.pipelines.augmentations.crop import RandomResizedCrop
 from clever_fast.pipelines.augmentations.elastic import Elastic
+from clever_fast.pipelines.augmentations.flip import Flip
 from clever_fast.pipelines.augmentations.grayscale import Grayscale
 from clever_fast.pipelines.augmentations.jitter import ColorJitter
 from clever_fast.pipelines.augmentations.rotation import Rotation
 from clever_fast.pipelines.augmentations.solarize import Solarize
+from clever_fast.pipelines.augmentations.turn import Turn
 
-__all__ = ["ColorJitter", "Elastic", "GaussianBlur", "Grayscale", "RandomResizedCrop", "Rotation", "Solarize"]
+__all__ = [
+    "ColorJitter",
+    "Elastic",
+    "Flip",
+    "GaussianBlur",
+    "Grayscale",
+    "RandomResizedCrop",
+    "Rotation",
+    "Solarize",
+    "Turn",
+]

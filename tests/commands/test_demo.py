@@ -17,7 +17,8 @@ def test_demo_leaves_pictures_and_a_page_with_the_measured_score(tmp_path, monke
     steps = [r["step"] for r in metrics.read(tmp_path / "run" / metrics.LOG) if r["kind"] == "train"]
     assert steps == [3, 4]  # stopped in the middle of the second epoch, and resumed
     page = (tmp_path / "report.html").read_text()
-    score = json.loads((tmp_path / "run" / "knn.json").read_text())["accuracy"]["trained all"]["20"]
+    rows = json.loads((tmp_path / "run" / "knn.json").read_text())["rows"]
+    (score,) = (row["accuracy"] for row in rows if (row["features"], row["k"]) == ("trained all", 20))
     assert f"{score:.1f} %" in page
     pictures = [base64.b64decode(text) for text in re.findall(r"data:image/png;base64,([^\"]+)", page)]
     assert pictures == [(tmp_path / "run" / "curves.png").read_bytes(), (tmp_path / "preview.png").read_bytes()]

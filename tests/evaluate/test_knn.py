@@ -4,12 +4,14 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from clever_fast.cli import main
 from clever_fast.errors import UserError
-from clever_fast.evaluate.knn import check, few_labels, knn_accuracy
+from clever_fast.evaluate.knn import check, knn_accuracy
+from clever_fast.evaluate.labelled import first_of_each_class
 from clever_fast.pipelines.reading import open_manifest
 
 
@@ -49,16 +51,20 @@ def test_k_above_the_bank_is_left_out_or_refused():
     assert list(knn_accuracy(features, labels, features, labels)) == [10]
 
 
-def test_few_labels_are_the_first_of_each_class(images):
-    bank = open_manifest(images)
-    few = few_labels(bank, 3)
-    assert [few.classes[label] for label in few.labels] == [path.split("/")[0] for path in few.paths]
-    for name in bank.classes:
-        all_of_class = [path for path in bank.paths if path.startswith(f"{name}/")]
-        assert [path for path in few.paths if path.startswith(f"{name}/")] == all_of_class[:3]
-    assert few_labels(bank, 1000).paths == bank.paths
+@pytest.mark.parametrize(("chunk", "bank_chunk"), [(1000, 7), (7, 20), (33, 59)])
+def test_chunks_of_the_bank_change_nothing(chunk, bank_chunk):
+    torch.manual_seed(0)
+    data = torch.randn(60, 5), torch.randint(4, (60,)), torch.randn(33, 5), torch.randint(4, (33,))
+    whole = knn_accuracy(*data, neighbours=(1, 5, 20))
+    assert knn_accuracy(*data, neighbours=(1, 5, 20), chunk=chunk, bank_chunk=bank_chunk) == whole
+
+
+def test_few_labels_are_the_first_of_each_class():
+    labels = np.array([2, 0, 2, 2, 0, 1])
+    assert first_of_each_class(labels, 2).tolist() == [0, 1, 2, 4, 5]
+    assert first_of_each_class(labels, 9).tolist() == list(range(6))
     with pytest.raises(UserError, match="0 labelled images"):
-        few_labels(bank, 0)
+        first_of_each_class(labels, 0)
 
 
 def test_data_sets_that_do_not_fit_are_refused(images, tmp_path):
@@ -79,12 +85,14 @@ def test_command_writes_trained_untrained_and_pixels(small, images, tmp_path, ca
     from clever_fast.train import train
 
     train(small(), Execution(device="cpu"), Run(data=images, run=tmp_path, stop_after=1))
-    assert main(["evaluate", "knn", "--run", str(tmp_path), "--data", str(images), "--neighbours", "[3,20]"]) == 0
+    words = ["evaluate", "knn", "--run", str(tmp_path), "--data", str(images)]
+    assert main([*words, "--neighbours", "[3,6]", "--labels", "[2,8]"]) == 0
     result = json.loads((tmp_path / "knn.json").read_text())
-    rows = [f"{when} {part}" for when in ("trained", "untrained") for part in ("all", "IR", "EF")]
-    assert list(result["accuracy"]) == [*rows, "raw pixels"]
-    assert result["bank"] == 24
-    assert result["queries"] == 12
-    for accuracy in result["accuracy"].values():
-        assert all(score * 12 % 100 == pytest.approx(0, abs=1e-6) for score in accuracy.values())
+    names = [f"{when} {part}" for when in ("trained", "untrained") for part in ("all", "IR", "EF")] + ["raw pixels"]
+    found = {(row["features"], row["labels"], row["images"], row["k"]): row["accuracy"] for row in result["rows"]}
+    assert list(found) == [(name, labels, 3 * labels, k) for name in names for labels in (2, 8) for k in (3, 6)]
+    assert all(accuracy * 12 % 100 == pytest.approx(0, abs=1e-6) for accuracy in found.values())
+    assert (result["bank"], result["queries"]) == (24, 12)
     assert "trained IR" in capsys.readouterr().out
+    assert main([*words, "--labels", "2", "--neighbours", "[7]"]) == 2
+    assert "6 labelled images cannot take k = [7]" in capsys.readouterr().err

@@ -1,0 +1,125 @@
+"""Linear classifiers of many parts and learning rates, trained side by side on the same features."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clever_fast import distributed, schedules
+from clever_fast.bar import images_bar
+from clever_fast.errors import UserError
+from clever_fast.evaluate.features import Labelled
+from clever_fast.pipelines.parameters import Sampler
+
+MOMENTUM = 0.9
+STD = 0.01  # of the initial weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """How linear classifiers are trained and tested; SGD with momentum 0.9 and no weight decay.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images of one step over all processes together.
+        lrs: learning rates for a batch of 256, each with a classifier of its own for every part; the rate used is
+            lr * batch_size / 256.
+        repetitions: of every random perturbation of the test images, for the spread.
+        seed: of the classifiers' weights, the crops, the order and the perturbations.
+    """
+
+    epochs: int = 100
+    batch_size: int = 256
+    lrs: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+    repetitions: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "repetitions"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.lrs or min(self.lrs) <= 0:
+            raise UserError(f"learning rates of {list(self.lrs)}: give one or more above 0")
+
+
+class Heads:
+    """For every part of a feature vector one linear classifier for each learning rate, all of the same initial weights.
+
+    The classifiers of a part are one matrix product: cross-entropy's gradient is softmax - one-hot, so no graph is
+    recorded, and a momentum buffer without the learning rate in it (torch's SGD) lets every classifier have its own.
+
+    Args:
+        parts: slices of a feature vector of `width` channels.
+        fitting: its L learning rates, scaled by its batch size, are those at the start of the schedule.
+    """
+
+    def __init__(self, parts: dict[str, slice], width: int, classes: int, fitting: Fitting, device: torch.device):
+        self.parts, self.classes = parts, classes
+        lrs = torch.tensor(fitting.lrs, device=device) * fitting.batch_size / 256
+        self.lrs = lrs.repeat_interleave(classes)[:, None]  # of each row of a matrix
+        generator = torch.Generator().manual_seed(fitting.seed)
+        self.weights, self.biases, self.momenta = {}, {}, {}
+        for name, part in parts.items():
+            channels = len(range(*part.indices(width)))
+            weight = STD * torch.randn(classes, channels, generator=generator)
+            self.weights[name] = weight.repeat(len(lrs), 1).to(device)  # (L*C, d)
+            self.biases[name] = torch.zeros(len(lrs) * classes, 1, device=device)
+            self.momenta[name] = torch.zeros_like(self.weights[name]), torch.zeros_like(self.biases[name])
+
+    def logits(self, features: Tensor, part: str) -> Tensor:
+        """Features (n, D) -> (n, L, C)."""
+        weight, bias = self.weights[part], self.biases[part]
+        return torch.addmm(bias.T, features[:, self.parts[part]], weight.T).unflatten(1, (-1, self.classes))
+
+    def predict(self, features: Tensor, part: str, chunk: int = 8192) -> Tensor:
+        """Features (n, D) -> the classes (L, n) that the part's classifiers name."""
+        return torch.cat([self.logits(rows, part).argmax(2) for rows in features.split(chunk)]).T
+
+    @torch.no_grad()
+    def step(self, features: Tensor, labels: Tensor, factor: float = 1.0) -> None:
+        """One step of SGD for every classifier; features (n, D), labels (n,): this rank's share of the batch.
+
+        factor: of all learning rates, the schedule's.
+        """
+        for name, part in self.parts.items():
+            error = self.logits(features, name).softmax(2)
+            error.scatter_add_(2, labels[:, None, None].expand(-1, error.shape[1], 1), -torch.ones_like(error[..., :1]))
+            error = error.flatten(1) / len(features)
+            gradients = error.T @ features[:, part], error.sum(0)[:, None]
+            values = self.weights[name], self.biases[name]
+            for value, momentum, gradient in zip(values, self.momenta[name], gradients, strict=True):
+                momentum.mul_(MOMENTUM).add_(distributed.mean(gradient))
+                value.sub_(factor * self.lrs * momentum)
+
+
+def fit(heads: Heads, batches: Iterable[Labelled], steps_per_epoch: int, fitting: Fitting) -> None:
+    """Train on this rank's shares of all epochs; the learning rates follow half a cosine, epoch by epoch."""
+    total = fitting.epochs * steps_per_epoch
+    with images_bar("linear classifiers", total * fitting.batch_size, shown=distributed.is_main()) as advance:
+        for step, (features, labels) in zip(range(total), batches, strict=False):
+            factor = schedules.cosine(step // steps_per_epoch, steps=fitting.epochs, start=1.0, end=0.0)
+            heads.step(features, labels, factor)
+            advance(fitting.batch_size)
+
+
+class CachedBatches:
+    """Batches of features that lie on the device, in a random order that depends on seed and epoch alone."""
+
+    def __init__(self, features: Tensor, labels: Tensor, *, batch_size: int, seed: int):
+        self.features, self.labels = features, labels
+        sizes = np.empty((len(features), 0))
+        shares = {"rank": distributed.rank(), "world_size": distributed.world_size()}
+        self.sampler = Sampler(sizes, (), seed=seed, batch_size=batch_size, **shares)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.sampler.steps_per_epoch
+
+    def __iter__(self) -> Iterator[Labelled]:
+        step = 0
+        while True:
+            rows = torch.from_numpy(self.sampler.indices(step)).to(self.features.device)
+            yield self.features[rows], self.labels[rows]
+            step += 1

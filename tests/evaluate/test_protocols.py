@@ -1,0 +1,173 @@
+"""Every protocol on images whose answer is known, and from the command line to its files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clever_fast.acceleration import Accelerator, accelerator
+from clever_fast.errors import UserError
+from clever_fast.evaluate.features import for_linear
+from clever_fast.evaluate.finetune import Finetuning, finetune
+from clever_fast.evaluate.heads import Fitting
+from clever_fast.evaluate.labelled import balanced_share, check, listed_share
+from clever_fast.evaluate.linear import choose, linear
+from clever_fast.evaluate.loading import Encoder, with_parts
+from clever_fast.evaluate.robustness import robustness
+from clever_fast.evaluate.rotation import rotation
+from clever_fast.evaluate.semi import semi
+from clever_fast.pipelines.perturbations import PERTURBATIONS
+from clever_fast.pipelines.reading import Manifest, open_manifest
+from clever_fast.recipe import Execution
+from tests import recipes
+from tests.evaluate import scenes
+
+FITTING = Fitting(epochs=20, batch_size=16, lrs=(0.3, 3.0), repetitions=3)
+
+
+@pytest.fixture(scope="module")
+def machine() -> Accelerator:
+    return accelerator(Execution(device="cpu", precision="fp32"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return scenes.write(tmp_path_factory.mktemp("scenes"), {"train": 24, "val": 16})
+
+
+@pytest.fixture(scope="module")
+def data(folder) -> tuple[Manifest, Manifest]:
+    return open_manifest(folder), open_manifest(folder, split="val")
+
+
+def shown(rows: list[dict], *names: str) -> dict[tuple, float]:
+    names = names or ("part", "test")
+    return {tuple(row[name] for name in names): row["accuracy"] for row in rows if row.get("shown", True)}
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_linear_keeps_what_is_invariant_and_loses_what_is_not(data, machine, augment):
+    tests = (PERTURBATIONS["Ro"], PERTURBATIONS["ET"])
+    rows = linear(scenes.encoder(), *data, machine, FITTING, perturbations=tests, augment=augment)
+    found = shown(rows)
+    assert list(found) == [(part, test) for test in ("Orig", "Ro", "ET") for part in ("all", "IR", "EF")]
+    if not augment:
+        assert found["EF", "Orig"] == 100
+    assert found["IR", "Orig"] == found["IR", "Ro"] == found["IR", "ET"] == 100
+    assert found["EF", "Ro"] < 85
+    assert len(rows) == 18  # every learning rate is kept
+
+
+def test_rotation_tells_invariant_from_sensitive_parts(data, machine):
+    found = shown(rotation(scenes.encoder(), *data, machine, FITTING))
+    assert found["IR", "upright"] == found["IR", "rotated"] == 100
+    assert found["EF", "upright"] == 100
+    assert found["EF", "rotated"] < 75
+    assert found["EF", "four-fold"] == found["all", "four-fold"] == 100
+    assert found["IR", "four-fold"] == pytest.approx(25, abs=8)
+    assert (found["chance", "upright"], found["chance", "four-fold"]) == (50, 25)
+
+
+def test_the_robustness_matrix_is_whole_and_repeatable(data, machine):
+    tests = (PERTURBATIONS["Ro"], PERTURBATIONS["CJ"])
+    options = {"perturbations": tests, "neighbours": 5}
+    rows = robustness(scenes.encoder(), *data, machine, FITTING, **options)
+    found = shown(rows, "classifier", "part", "test")
+    parts, names = ("all", "IR", "EF"), ("Orig", "Ro", "CJ")
+    expected = {(c, part, name) for c in ("5-NN", "linear") for part in parts for name in names}
+    assert found.keys() == expected
+    for classifier in ("5-NN", "linear"):
+        assert found[classifier, "IR", "Ro"] == 100
+    assert found["linear", "EF", "Ro"] < found["linear", "EF", "Orig"] == 100
+    assert robustness(scenes.encoder(), *data, machine, FITTING, **options) == rows
+    assert all(row["spread"] == 0 for row in rows if row["test"] == "Orig")
+
+
+def test_the_best_learning_rate_is_that_of_the_unperturbed_images():
+    scores = {("IR", "Orig"): (50, 60), ("IR", "Ro"): (40, 30), ("EF", "Orig"): (20, 10), ("EF", "Ro"): (5, 9)}
+    rows = [
+        {"part": part, "test": test, "lr": lr, "accuracy": value}
+        for (part, test), values in scores.items()
+        for lr, value in zip((0.1, 1.0), values)
+    ]
+    assert shown(choose(rows)) == {("IR", "Orig"): 60, ("IR", "Ro"): 30, ("EF", "Orig"): 20, ("EF", "Ro"): 5}
+
+
+def test_a_vits_classifier_sees_four_class_tokens_and_ir_drops_only_the_last_ones_ef(machine):
+    torch.manual_seed(0)
+    network = recipes.vit(48, 6, 2, 0.0, patch_size=8, image_size=32).eval()
+    encoder = Encoder(network, {"all": slice(None), "IR": slice(0, 38), "EF": slice(38, None)}, 32, "test")
+    probe, images = for_linear(encoder), torch.randn(3, 3, 32, 32)
+    assert probe.parts == {"all": slice(0, 192), "IR": slice(0, 182), "EF": slice(182, 192)}
+    tokens, kept = probe.network(images), []
+    for block in network.blocks:
+        block.register_forward_hook(lambda _block, _inputs, output: kept.append(network.norm(output)[:, 0]))
+    torch.testing.assert_close(tokens[:, -48:], network(images))
+    torch.testing.assert_close(tokens, torch.cat(kept[-4:], dim=1))
+    assert probe.network.embed_dim == 192
+
+
+def test_finetuning_learns_what_the_features_alone_do_not_hold(data, machine):
+    encoder = with_parts(scenes.encoder(), ["all", "IR"])
+    torch.nn.init.normal_(encoder.network.weight, std=1e-3)
+    before = encoder.network.weight.clone()
+    settings = Finetuning(epochs=8, batch_size=16, lr=0.5, tests=2)
+    rows = finetune(encoder, *data, machine, settings, say=lambda text: None)
+    assert [(row["part"], row["epoch"]) for row in rows] == [("all", 4), ("all", 8), ("IR", 4), ("IR", 8)]
+    assert all(row["accuracy"] == row["class_accuracy"] == 100 for row in rows if row["epoch"] == 8)
+    assert torch.equal(encoder.network.weight, before)
+
+
+def test_semi_supervised_learning_starts_anew_for_each_share(data, machine):
+    bank, query = data
+    shares = {"a quarter": balanced_share(bank, 0.25, 0), "all": bank, "a quarter again": balanced_share(bank, 0.25, 0)}
+    rows = semi(
+        scenes.encoder(), shares, query, machine, Finetuning(epochs=3, batch_size=8, lr=0.3), say=lambda _: None
+    )
+    found = shown(rows, "labels", "images")
+    assert list(found) == [("a quarter", 12), ("all", 48), ("a quarter again", 12)]
+    assert found["a quarter", 12] == found["a quarter again", 12]
+    assert found["all", 48] == 100
+
+
+def test_shares_are_balanced_seeded_and_never_empty(data):
+    bank, _ = data
+    few = balanced_share(bank, 0.25, 7)
+    assert np.bincount(few.labels).tolist() == [6, 6]
+    assert balanced_share(bank, 0.25, 7).paths == few.paths
+    assert balanced_share(bank, 0.25, 8).paths != few.paths
+    assert balanced_share(bank, 1.0, 7).paths == bank.paths
+    assert few.fingerprint != bank.fingerprint
+    with pytest.raises(UserError, match="of the 24 images of class dull is none"):
+        balanced_share(bank, 0.01, 0)
+    with pytest.raises(UserError, match=r"a share of 10 .* 1 % is 0.01"):
+        balanced_share(bank, 10, 0)
+
+
+def test_lists_name_images_by_path_or_by_a_name_of_their_own(data, tmp_path):
+    bank, _ = data
+    file = tmp_path / "few.txt"
+    file.write_text("vivid/3.png\n\ndull/1.png\n")
+    assert listed_share(bank, file).paths == ["dull/1.png", "vivid/3.png"]
+    for text, message in (
+        ("3.png", "several images are called '3.png'"),
+        ("x.png", "no readable image"),
+        ("", "no image"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UserError, match=message):
+            listed_share(bank, file)
+    with pytest.raises(UserError, match="cannot read the list"):
+        listed_share(bank, tmp_path / "none.txt")
+
+
+def test_data_that_cannot_be_tested_is_refused(data, folder):
+    bank, query = data
+    with pytest.raises(UserError, match="no val/ or test/"):
+        check(bank, open_manifest(folder / "train"))
+    one = Manifest(bank.root, ["a"], bank.sizes[:1], bank.labels[:1], ["only"], {}, "x")
+    with pytest.raises(UserError, match="holds one class, only"):
+        check(one, Manifest(query.root, ["b"], bank.sizes[:1], bank.labels[:1], ["only"], {}, "y"))
+    with pytest.raises(UserError, match="no part 'IRR'; there is all, IR, EF"):
+        with_parts(scenes.encoder(), ["IRR"])
