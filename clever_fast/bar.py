@@ -1,4 +1,4 @@
-"""A progress bar with images per second, on a terminal; nothing elsewhere."""
+"""Progress bars with images or bytes per second, on a terminal; nothing elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -28,3 +28,20 @@ def images_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callabl
                 bar.update(task, completed=count, speed=count / (time.perf_counter() - started))
 
         yield advance
+
+
+@contextmanager
+def bytes_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """Yields the function that counts some bytes of `total`; threads may call it. Draws on stdout."""
+    from rich.console import Console
+
+    console = Console()
+    if not (shown and console.is_terminal):
+        yield lambda count: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)

@@ -12,6 +12,9 @@ COMMANDS = {
     "evaluate knn": "k-NN accuracy of a run's features, against an untrained encoder and raw pixels",
     "recipes": "list the recipes with their epochs, policy and expected cost",
     "index": "decode every image of a folder once and list what is unreadable",
+    "shard build": "write a folder of images as tar shards",
+    "shard verify": "check every checksum, header and image of tar shards",
+    "shard index": "list the samples of tar shards, also of other makers",
     "doctor": "check the machine and a data folder, with a remedy for each fault",
     "preview": "draw the crops of each augmentation policy on one sheet",
     "synthesize": "make a labelled set of images to try things on",
@@ -27,6 +30,9 @@ def main(words: list[str] | None = None) -> int:
     except UserError as error:
         print(f"clever-fast: {error}", file=sys.stderr)
         return 2
+    except ConnectionError as error:  # a remote store that does not answer
+        print(f"clever-fast: {error}", file=sys.stderr)
+        return 1
 
 
 def _run(words: list[str]) -> Any:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, types
-from clever_fast.pipelines.decoding import decode, find_broken, path_bytes
+from clever_fast.pipelines.decoding import decode, find_broken
+from clever_fast.pipelines.feeding import encoded
 from clever_fast.pipelines.pretraining import normalize
 from clever_fast.pipelines.reading import Manifest
 
@@ -29,16 +30,26 @@ def centre_regions(sizes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray
 
 
 def evaluation_pipeline(
-    source: Callable, *, size: int, batch_size: int, threads: int, device_id: int | None, dtype: str
+    source: Callable,
+    *,
+    size: int,
+    batch_size: int,
+    threads: int,
+    device_id: int | None,
+    dtype: str,
+    in_files: bool = True,
 ) -> Pipeline:
-    """The graph, not yet built. source: called with the batch's number, returns paths, starts and ends."""
+    """The graph, not yet built. source: called with the batch's number, returns paths, starts and ends.
+
+    The paths are encoded images unless `in_files`.
+    """
     device = "cpu" if device_id is None else "gpu"
 
     @pipeline_def(batch_size=batch_size, num_threads=threads, device_id=device_id, prefetch_queue_depth=2)
     def graph():
-        paths, start, end = fn.external_source(source=source, num_outputs=3, batch=True, batch_info=True)
+        files, start, end = fn.external_source(source=source, num_outputs=3, batch=True, batch_info=True)
         images = fn.resize(
-            decode(paths, device),
+            decode(files, device, in_files=in_files),
             size=(size, size),
             roi_start=start,
             roi_end=end,
@@ -80,6 +91,7 @@ class EvaluationLoader:
             "threads": threads,
             "device_id": device_id,
             "dtype": dtype,
+            "in_files": manifest.in_files,
         }
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, object]]:
@@ -91,28 +103,30 @@ class EvaluationLoader:
                 while batches:
                     (images,) = pipeline.run()
                     yield batches.pop(0), images
-            except RuntimeError as error:  # the pipeline is beyond use from here on
+            except ConnectionError:
+                raise
+            except (RuntimeError, OSError) as error:  # the pipeline is beyond use from here on
                 del pipeline
                 gc.collect()
                 batches = self._without_broken(batches, error)
 
     def _build(self, batches: list[np.ndarray]) -> Pipeline:
         batches, (starts, ends) = list(batches), self._regions
-        manifest = self._manifest
+        files = encoded(self._manifest, batches)
 
         def source(info):
             if info.iteration >= len(batches):
                 raise StopIteration
             rows = batches[info.iteration]
-            return [path_bytes(manifest.root / manifest.paths[row]) for row in rows], starts[rows], ends[rows]
+            return next(files), starts[rows], ends[rows]
 
         pipeline = evaluation_pipeline(source, **self._options)
         pipeline.build()
         return pipeline
 
     def _without_broken(self, batches: list[np.ndarray], error: RuntimeError) -> list[np.ndarray]:
-        files = {int(row): self._manifest.root / self._manifest.paths[row] for batch in batches[:3] for row in batch}
-        broken = find_broken(files, self._options["device_id"])
+        rows = [int(row) for batch in batches[:3] for row in batch]
+        broken = find_broken(self._manifest.read, rows, self._options["device_id"])
         if not broken:
             raise error
         self.broken |= {self._manifest.paths[row]: reason for row, reason in broken.items()}
