@@ -147,6 +147,8 @@ def _open_shards(shards: Shards, subset: Path | None, threads: int, progress: bo
         header, rows = manifest_file.load(file) or ({}, Rows.reserve())
         if header.get("listing") != shards.digest or not within(rows, len(shard_names), len(header["classes"])):
             return None
+        if isinstance(root, Path) and file.stat().st_mtime_ns < shards.store.newest(shard_names):
+            return None  # a shard was replaced by another of the same length
         return header, rows, file
 
     def build(file: Path | None) -> tuple[dict, Rows, Path | None]:

@@ -36,6 +36,10 @@ class Local:
                 return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
         return {name: os.stat(self.place / name).st_size for name in names}
 
+    def newest(self, names: list[str]) -> int:
+        """When the last of the named files was written, in ns since 1970."""
+        return max(os.stat(self.place / name).st_mtime_ns for name in names)
+
     def has(self, name: str) -> bool:
         return (self.place / name).is_file()
 
