@@ -129,8 +129,8 @@ def refuse_other(path: Path, state: dict[str, Any], recipe: Recipe, data: dict[s
         counts = [f"{found['images']:,} readable images of {found['classes']:,} classes" for found in (before, data)]
         others = ", other ones" if counts[0] == counts[1] else ""
         raise UserError(
-            f"{path} was trained on {counts[0]}, now there are {counts[1]}{others}: restore the data as it was, or give "
-            "another --run folder"
+            f"{path} was trained on {counts[0]}, now there are {counts[1]}{others}: restore the data as it was, or "
+            "give another --run folder"
         )
     differing += differences(before, data, "data")
     if differing:
