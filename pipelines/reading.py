@@ -1,5 +1,6 @@
 """The manifest of images in a folder or in shards: which, how large, with what label, and what cannot be read."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +55,7 @@ class Manifest:
         """
         return (self.root / self.paths[row]).read_bytes() if self.in_files else self.places.read(row)
 
-    def take(self, rows: np.ndarray, fingerprint: str) -> "Manifest":
+    def take(self, rows: Sequence[int], fingerprint: str) -> "Manifest":
         """The manifest of some rows only."""
         return replace(
             self,

@@ -1,7 +1,6 @@
 """Weighted k-NN classification on frozen features, the protocol of DINO."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -69,13 +68,7 @@ def few_labels(bank: Manifest, per_class: int) -> Manifest:
         of_class = bank.labels == label
         place[of_class] = np.arange(of_class.sum())
     chosen = np.flatnonzero(place < per_class)
-    return replace(
-        bank,
-        paths=[bank.paths[i] for i in chosen],
-        sizes=bank.sizes[chosen],
-        labels=bank.labels[chosen],
-        fingerprint=f"{bank.fingerprint}, {per_class} a class",
-    )
+    return bank.take(chosen, f"{bank.fingerprint}, {per_class} a class")
 
 
 def check(bank: Manifest, query: Manifest, neighbours: Sequence[int] = NEIGHBOURS) -> None:
