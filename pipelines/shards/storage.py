@@ -23,10 +23,9 @@ SECONDS_A_TRY = 60
 class Local:
     """The files of a folder. Threads may read at once."""
 
-    readers = 8  # how many reads at once pay
-
     def __init__(self, folder: Path):
         self.place = folder
+        self.readers = len(os.sched_getaffinity(0))  # how many reads at once pay; more disturb the decoding threads
         self._opened = lru_cache(OPEN_SHARDS)(self._open)
 
     def sizes(self, names: list[str] | None = None) -> dict[str, int]:
