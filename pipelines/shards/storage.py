@@ -17,7 +17,7 @@ REMOTE = re.compile(r"(s3|gs|az|https?)(:/+)")
 OPEN_SHARDS = 256  # kept open; a data set may have more shards than a process may have files
 PIECE = 1 << 22  # bytes read at once of a whole file
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between tries
-SECONDS_A_TRY = 60
+SECONDS_A_TRY = 30
 
 
 class Local:
@@ -81,12 +81,9 @@ class Remote:
         try:
             import fsspec
 
-            options = {}
-            if protocol.startswith("http"):
-                import aiohttp
-
-                options = {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=SECONDS_A_TRY)}}
-            self._files, self._root = fsspec.core.url_to_fs(url, skip_instance_cache=True, **options)
+            self._files, self._root = fsspec.core.url_to_fs(url, skip_instance_cache=True, **_limits(protocol))
+            if protocol == "s3":
+                self._files.retries = 1  # trying again is done here, once for all
         except (ImportError, ValueError) as error:
             missing = "pip install 'clever_fast[remote]'" if protocol != "gs" else "pip install gcsfs"
             raise UserError(f"{url} cannot be read with what is installed: {missing} ({error})") from None
@@ -134,6 +131,18 @@ class Remote:
                     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                     raise ConnectionError(f"cannot read {where}: {reason}") from None
             time.sleep(wait)
+
+
+def _limits(protocol: str) -> dict:
+    """fsspec's options for a time limit of each try, and for no tries beyond ours."""
+    if protocol == "s3":
+        times = {"connect_timeout": SECONDS_A_TRY, "read_timeout": SECONDS_A_TRY}
+        return {"config_kwargs": times | {"retries": {"total_max_attempts": 1}}}
+    if protocol.startswith("http"):
+        import aiohttp
+
+        return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=SECONDS_A_TRY)}}
+    return {}
 
 
 def checksum(store: Local | Remote, name: str, length: int) -> str:
