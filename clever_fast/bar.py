@@ -57,3 +57,20 @@ def rounds_bar(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[st
             lambda what: bar.update(task, advance=1, description=what),
             lambda text: console.print(text, markup=False, soft_wrap=True),
         )
+
+
+@contextmanager
+def bytes_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """Yields the function that counts some bytes of `total`; threads may call it. Draws on stdout."""
+    from rich.console import Console
+
+    console = Console()
+    if not (shown and console.is_terminal):
+        yield lambda count: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)

@@ -145,7 +145,15 @@ def differences(saved: dict[str, Any], wanted: dict[str, Any], prefix: str) -> l
 
 def refuse_other(path: Path, state: dict[str, Any], recipe: Recipe, data: dict[str, Any]) -> None:
     """Raise UserError if a checkpoint is of another recipe or other data, naming every differing key."""
-    differing = differences(state["recipe"], recipe.as_dict(), "recipe") + differences(state["data"], data, "data")
+    differing, before = differences(state["recipe"], recipe.as_dict(), "recipe"), state["data"]
+    if before != data and not differing:
+        counts = [f"{found['images']:,} readable images of {found['classes']:,} classes" for found in (before, data)]
+        others = ", other ones" if counts[0] == counts[1] else ""
+        raise UserError(
+            f"{path} was trained on {counts[0]}, now there are {counts[1]}{others}: restore the data as it was, or "
+            "give another --run folder"
+        )
+    differing += differences(before, data, "data")
     if differing:
         raise UserError(
             f"{path} belongs to another run: {', '.join(differing)}. Give the same values, or another --run folder"

@@ -22,6 +22,9 @@ COMMANDS = {
     "export": "write a run's or a released checkpoint's encoder as safetensors, for timm, or as ONNX",
     "recipes": "list the recipes with their epochs, policy and expected cost",
     "index": "decode every image of a folder once and list what is unreadable",
+    "shard build": "write a folder of images as tar shards",
+    "shard verify": "check every checksum, header and image of tar shards",
+    "shard index": "list the samples of tar shards, also of other makers",
     "profile": "time the parts of a step, trace it, list its costliest kernels, run nsys and ncu",
     "doctor": "check the machine and a data folder, with a remedy for each fault",
     "preview": "draw the crops of each augmentation policy on one sheet",
@@ -39,6 +42,9 @@ def main(words: list[str] | None = None) -> int:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
             print(f"clever-fast: {error}", file=sys.stderr)
         return 2
+    except ConnectionError as error:  # a remote store that does not answer
+        print(f"clever-fast: {error}", file=sys.stderr)
+        return 1
 
 
 def _run(words: list[str]) -> Any:

@@ -1,7 +1,8 @@
-"""Reading and decoding files, in the pipeline and alone."""
+"""Reading and decoding images, in the pipeline and alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,16 @@ def path_bytes(path: Path | str) -> np.ndarray:
     return np.frombuffer(str(path).encode(), np.uint8)
 
 
-def decode(paths, device: str, *, hw_decoder_load: float = 0.65, preallocate: tuple[int, int] = (0, 0)):
-    """Node of uint8 HWC RGB images, turned upright as their EXIF says, from a node of path bytes.
+def decode(
+    images, device: str, *, in_files: bool = True, hw_decoder_load: float = 0.65, preallocate: tuple[int, int] = (0, 0)
+):
+    """Node of uint8 HWC RGB images, turned upright as their EXIF says, from a node of path bytes or of encoded images.
 
-    device: "cpu", or "gpu" for nvJPEG. hw_decoder_load: share of a batch for the hardware decoder, if there is one.
-    preallocate: width and height in pixels that the GPU decoder reserves memory for; it grows on demand.
+    device: "cpu", or "gpu" for nvJPEG. in_files: `images` are paths. hw_decoder_load: share of a batch for the hardware
+    decoder, if there is one. preallocate: width and height in pixels that the GPU decoder reserves memory for; it grows
+    on demand.
     """
-    encoded = fn.io.file.read(paths)
+    encoded = fn.io.file.read(images) if in_files else images
     if device == "cpu":
         return fn.decoders.image(encoded, device="cpu", output_type=types.RGB)
     width, height = preallocate
@@ -34,27 +38,35 @@ def decode(paths, device: str, *, hw_decoder_load: float = 0.65, preallocate: tu
     )
 
 
-def find_broken(files: dict[int, Path], device_id: int | None) -> dict[int, str]:
-    """Those of `files` that cannot be decoded, with the reason, by the same keys. Decodes them one by one."""
-    broken = {}
-    pending = list(files)
+def find_broken(read: Callable[[int], bytes], rows: Iterable[int], device_id: int | None) -> dict[int, str]:
+    """Those of `rows` that cannot be read or decoded, with the reason. Decodes them one by one.
+
+    Raises:
+        ConnectionError: a store does not answer.
+    """
+    broken, sound = {}, {}
+    for row in rows:
+        try:
+            sound[row] = np.frombuffer(read(row), np.uint8)
+        except FileNotFoundError:
+            broken[row] = "the file is gone"
+        except ConnectionError:
+            raise
+        except OSError as error:
+            broken[row] = error.strerror or str(error)
+    broken |= {row: "the file is empty" for row, data in sound.items() if not len(data)}
+    pending = [row for row, data in sound.items() if len(data)]
     while pending:
-        source = iter([path_bytes(files[key]) for key in pending])
+        source = iter([sound[row] for row in pending])
         pipeline = Pipeline(batch_size=1, num_threads=1, device_id=device_id, prefetch_queue_depth=1)
         with pipeline:
-            paths = fn.external_source(source=source, batch=False, dtype=types.UINT8, ndim=1)
-            pipeline.set_outputs(decode(paths, "cpu" if device_id is None else "gpu"))
+            images = fn.external_source(source=source, batch=False, dtype=types.UINT8, ndim=1)
+            pipeline.set_outputs(decode(images, "cpu" if device_id is None else "gpu", in_files=False))
         while pending:
-            key = pending.pop(0)
+            row = pending.pop(0)
             try:
                 pipeline.run()
             except RuntimeError:  # the pipeline is beyond use from here on
-                broken[key] = _reason(files[key])
+                broken[row] = "cannot be decoded"
                 break
     return broken
-
-
-def _reason(path: Path) -> str:
-    if not path.exists():
-        return "the file is gone"
-    return "cannot be decoded" if path.stat().st_size else "the file is empty"

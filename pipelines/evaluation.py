@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, types
-from clever_fast.pipelines.decoding import decode, find_broken, path_bytes
+from clever_fast.pipelines.decoding import decode, find_broken
+from clever_fast.pipelines.feeding import encoded
 from clever_fast.pipelines.on_cpu import perturb
 from clever_fast.pipelines.parameters import perturbation_parameters
 from clever_fast.pipelines.perturbations import ORIG, Perturbation
@@ -46,6 +46,7 @@ def evaluation_pipeline(
     threads: int,
     device_id: int | None,
     dtype: str,
+    in_files: bool = True,
 ) -> Pipeline:
     """The graph, not yet built.
 
@@ -63,11 +64,11 @@ def evaluation_pipeline(
         enable_conditionals=True,
     )
     def graph():
-        paths, start, end, *drawn = fn.external_source(
+        files, start, end, *drawn = fn.external_source(
             source=source, num_outputs=3 + len(names), batch=True, batch_info=True
         )
         images = fn.resize(
-            decode(paths, device),
+            decode(files, device, in_files=in_files),
             size=(size, size),
             roi_start=start,
             roi_end=end,
@@ -123,6 +124,7 @@ class EvaluationLoader:
             "threads": threads,
             "device_id": device_id,
             "dtype": dtype,
+            "in_files": manifest.in_files,
         }
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, object]]:
@@ -134,7 +136,9 @@ class EvaluationLoader:
                 while batches:
                     (images,) = pipeline.run(self._stream())
                     yield batches.pop(0), images
-            except RuntimeError as error:  # the pipeline is beyond use from here on
+            except ConnectionError:
+                raise
+            except (RuntimeError, OSError) as error:  # the pipeline is beyond use from here on
                 del pipeline
                 gc.collect()
                 batches = self._without_broken(batches, error)
@@ -142,14 +146,14 @@ class EvaluationLoader:
     def _build(self, batches: list[np.ndarray]) -> Pipeline:
         batches, (starts, ends) = list(batches), self._regions
         names = list(self._parameters(batches[0]))
+        files = encoded(self._manifest, [rows % len(self._manifest) for rows in batches])
 
         def source(info):
             if info.iteration >= len(batches):
                 raise StopIteration
             rows = batches[info.iteration]
             images, drawn = rows % len(self._manifest), self._parameters(rows)
-            paths = [path_bytes(self._file(row)) for row in rows]
-            return [paths, starts[images], ends[images], *(drawn[name] for name in names)]
+            return [next(files), starts[images], ends[images], *(drawn[name] for name in names)]
 
         pipeline = evaluation_pipeline(source, names, self._perturbation, **self._options)
         pipeline.build()
@@ -167,12 +171,12 @@ class EvaluationLoader:
         ]
         return {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}
 
-    def _file(self, row: int) -> Path:
-        return self._manifest.root / self._manifest.paths[row % len(self._manifest)]
+    def _read(self, row: int) -> bytes:
+        return self._manifest.read(row % len(self._manifest))
 
     def _without_broken(self, batches: list[np.ndarray], error: RuntimeError) -> list[np.ndarray]:
-        files = {int(row): self._file(row) for batch in batches[:3] for row in batch}
-        broken = find_broken(files, self._options["device_id"])
+        rows = [int(row) for batch in batches[:3] for row in batch]
+        broken = find_broken(self._read, rows, self._options["device_id"])
         if not broken:
             raise error
         self.broken |= {self._manifest.paths[row % len(self._manifest)]: reason for row, reason in broken.items()}

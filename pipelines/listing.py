@@ -42,9 +42,9 @@ def find_split(data: Path, split: str) -> Path:
         raise UserError(f"no such folder: {data}" + (f"; did you mean {data.parent / near[0]}?" if near else ""))
     wanted = SPLITS.get(split, (split,))
     for name in wanted:
-        if (data / name).is_dir() and _folders(data / name):
+        if (data / name).is_dir() and subfolders(data / name):
             return data / name
-    others = [name for name in SPLITS if (data / name).is_dir() and _folders(data / name)]
+    others = [name for name in SPLITS if (data / name).is_dir() and subfolders(data / name)]
     if others:
         raise UserError(f"{data} has {' and '.join(others)}, but no {' or '.join(wanted)} with class folders")
     return data
@@ -60,12 +60,15 @@ def class_folders(root: Path, subset: Path | None = None) -> list[str]:
     Raises:
         UserError: no class folder, an unreadable `subset`, or a name in it that `root` does not have.
     """
-    folders = _folders(root)
+    folders = subfolders(root)
     if not folders:
         loose = any(entry.suffix.lower() in EXTENSIONS for entry in root.iterdir())
         raise UserError(f"{root} has {'images but ' if loose else ''}no class folders: put them in {root}/CLASS/*.jpg")
-    if subset is None:
-        return folders
+    return folders if subset is None else take_classes(folders, subset, root)
+
+
+def take_classes(classes: list[str], subset: Path, root: Path | str) -> list[str]:
+    """Those of `classes` that the text file `subset` names; see `class_folders`. root: where they are, for errors."""
     try:
         lines = Path(subset).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError as error:
@@ -73,11 +76,11 @@ def class_folders(root: Path, subset: Path | None = None) -> list[str]:
     names = sorted({name for line in lines if (name := line.split("#")[0].strip())})
     if not names:
         raise UserError(f"the class list {subset} names no class: write one class folder per line")
-    known = set(folders)
+    known = set(classes)
     for name in names:
         if name not in known:
-            near = get_close_matches(name, folders, 3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(folders[:3])} ..."
+            near = get_close_matches(name, classes, 3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(classes[:3])} ..."
             raise UserError(f"the class {name!r} of {subset} is not a folder of {root}: {hint}")
     return names
 
@@ -104,7 +107,8 @@ def list_images(root: Path, classes: list[str]) -> Listing:
     return Listing(paths, labels, digest.hexdigest())
 
 
-def _folders(root: Path) -> list[str]:
+def subfolders(root: Path) -> list[str]:
+    """The sorted names of the folders in `root` but for hidden ones."""
     try:
         with os.scandir(root) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())

@@ -12,7 +12,8 @@ import numpy as np
 from clever_fast.pipelines.indexing import Rows
 
 VERSION = 1
-COLUMNS = ("path", "label", "width", "height", "bytes", "mtime_ns", "reason")
+COMMON = ("path", "label", "width", "height", "bytes")
+COLUMNS = {5: (*COMMON, "mtime_ns", "reason"), 6: (*COMMON, "shard", "offset", "reason")}  # by how many are numbers
 _PLAIN = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _ESCAPES = {escape[1]: character for character, escape in _PLAIN.items()}
 
@@ -34,11 +35,25 @@ def unescape(text: str) -> str:
 
 
 def fingerprint(classes: list[str], rows: Rows) -> str:
-    """Identifies what a run learns from, wherever the folder lies: classes, paths, labels, sizes, bytes; no times."""
+    """Identifies what a run learns from, wherever it lies: classes, and path, label, size, bytes of readable images."""
+    readable = [i for i, reason in enumerate(rows.reasons) if not reason]
     digest = blake2b(repr(classes).encode(), digest_size=16)
-    digest.update("\n".join(map(escape, rows.paths)).encode())
-    digest.update(np.ascontiguousarray(rows.numbers[: len(rows.paths), :4]).tobytes())
+    digest.update("\n".join(escape(rows.paths[i]) for i in readable).encode())
+    digest.update(np.ascontiguousarray(rows.numbers[readable, :4]).tobytes())
     return digest.hexdigest()
+
+
+def header(classes: list[str], listing: str, rows: Rows) -> dict:
+    """The manifest's first line."""
+    return {
+        "clever_fast manifest": VERSION,
+        "fingerprint": fingerprint(classes, rows),
+        "listing": listing,
+        "files": len(rows.paths),
+        "unreadable": sum(map(bool, rows.reasons)),
+        "columns": COLUMNS[rows.numbers.shape[1]],
+        "classes": classes,
+    }
 
 
 def save(file: Path, classes: list[str], listing: str, rows: Rows) -> dict:
@@ -47,19 +62,11 @@ def save(file: Path, classes: list[str], listing: str, rows: Rows) -> dict:
     Raises:
         OSError: the folder cannot be written.
     """
-    header = {
-        "clever_fast manifest": VERSION,
-        "fingerprint": fingerprint(classes, rows),
-        "listing": listing,
-        "files": len(rows.paths),
-        "unreadable": sum(map(bool, rows.reasons)),
-        "columns": COLUMNS,
-        "classes": classes,
-    }
+    first = header(classes, listing, rows)
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8", newline="\n") as out:
-            out.write(json.dumps(header) + "\n")
+            out.write(json.dumps(first) + "\n")
             for path, numbers, reason in zip(rows.paths, rows.numbers, rows.reasons):
                 out.write("\t".join([escape(path), *map(str, numbers.tolist()), escape(reason)]) + "\n")
             out.flush()
@@ -68,7 +75,7 @@ def save(file: Path, classes: list[str], listing: str, rows: Rows) -> dict:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
-    return header
+    return first
 
 
 def load(file: Path) -> tuple[dict, Rows] | None:
@@ -83,6 +90,6 @@ def load(file: Path) -> tuple[dict, Rows] | None:
         parts = [rest.rpartition("\t") for _, _, rest in parts]
         reasons = [unescape(reason) for _, _, reason in parts]
         numbers = np.fromstring("\t".join(part for part, _, _ in parts), np.int64, sep="\t")
-        return header, Rows(paths, numbers.reshape(header["files"], 5), reasons)
+        return header, Rows(paths, numbers.reshape(header["files"], len(header["columns"]) - 2), reasons)
     except (OSError, ValueError, KeyError, TypeError):
         return None

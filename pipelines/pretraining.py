@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from clever_fast.pipelines import views
 from clever_fast.pipelines.augmentations import Elastic
 from clever_fast.pipelines.augmentations.elastic import at_every_pixel, smooth_field
 from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, types
-from clever_fast.pipelines.decoding import decode, find_broken, path_bytes
+from clever_fast.pipelines.decoding import decode, find_broken
+from clever_fast.pipelines.feeding import encoded
 from clever_fast.pipelines.on_cpu import make_views
 from clever_fast.pipelines.parameters import Sampler
 from clever_fast.pipelines.policies import Policy
@@ -47,6 +49,7 @@ def pretraining_pipeline(
     threads: int,
     device_id: int | None,
     dtype: str = "float16",
+    in_files: bool = True,
     prefetch: int = 2,
     hw_decoder_load: float = 0.65,
     preallocate: tuple[int, int] = (0, 0),
@@ -54,8 +57,9 @@ def pretraining_pipeline(
 ) -> Pipeline:
     """The graph, not yet built: one output per crop, (S, S, 3) normalised.
 
-    source: what external_source calls with the batch's number; it returns the paths and then, for every crop, its
-    parameters in the order of `layout`, the names per crop. batch_size: of this process. device_id: None is the CPU.
+    source: what external_source calls with the batch's number; it returns the paths (encoded images unless `in_files`)
+    and then, for every crop, its parameters in the order of `layout`, the names per crop. batch_size: of this process.
+    device_id: None is the CPU.
     """
     device = "cpu" if device_id is None else "gpu"
     views = [view for view in policy.views for _ in range(view.count)]
@@ -70,10 +74,10 @@ def pretraining_pipeline(
         enable_conditionals=True,
     )
     def graph():
-        paths, *arrays = fn.external_source(
+        files, *arrays = fn.external_source(
             source=source, num_outputs=1 + sum(map(len, layout)), batch=True, batch_info=True
         )
-        images = decode(paths, device, hw_decoder_load=hw_decoder_load, preallocate=preallocate)
+        images = decode(files, device, in_files=in_files, hw_decoder_load=hw_decoder_load, preallocate=preallocate)
         if device == "gpu":
             crops = _nodes(views, layout, field, images, arrays)
         else:
@@ -151,6 +155,7 @@ class PretrainingLoader:
             "threads": threads,
             "device_id": device_id,
             "dtype": dtype,
+            "in_files": manifest.in_files,
             "prefetch": prefetch,
             "hw_decoder_load": hw_decoder_load,
             "preallocate": preallocate,
@@ -180,29 +185,26 @@ class PretrainingLoader:
                 self._pipeline = self._build()
             try:
                 return tuple(self._pipeline.run(self._stream()))
-            except RuntimeError as error:  # the pipeline is beyond use from here on
+            except (RuntimeError, OSError) as error:  # the pipeline is beyond use from here on
                 self.close()
-                if not self._replace_broken():
+                if isinstance(error, ConnectionError) or not self._replace_broken():
                     raise error
 
     def _build(self) -> Pipeline:
-        start, sampler, files, images = self._step, self.sampler, self._file, self._images
+        start, sampler, images = self._step, self.sampler, self._images
         layout = [list(crop) for crop in sampler.parameters(sampler.indices(start), sampler.epoch(start))]
+
+        files = encoded(self._manifest, (images(sampler.indices(step)) for step in count(start)))
 
         def source(info):
             step = start + info.iteration
             indices = sampler.indices(step)
-            rows = images(indices)
-            crops = sampler.parameters(indices, sampler.epoch(step), images=rows)
-            paths = [path_bytes(files(row)) for row in rows]
-            return [paths, *(crop[name] for crop, names in zip(crops, layout) for name in names)]
+            crops = sampler.parameters(indices, sampler.epoch(step), images=images(indices))
+            return [next(files), *(crop[name] for crop, names in zip(crops, layout) for name in names)]
 
         pipeline = pretraining_pipeline(self._policy, source, layout, **self._options)
         pipeline.build()
         return pipeline
-
-    def _file(self, row: int):
-        return self._manifest.root / self._manifest.paths[row]
 
     def _images(self, indices: np.ndarray) -> np.ndarray:
         if not self._substitutes:
@@ -213,7 +215,7 @@ class PretrainingLoader:
         """Looks for broken files in this batch and in those that were being prepared; True if there were any."""
         steps = range(self._step, self._step + self._options["prefetch"] + 1)
         rows = {int(row) for step in steps for row in self._images(self.sampler.indices(step))}
-        broken = find_broken({row: self._file(row) for row in sorted(rows)}, self._options["device_id"])
+        broken = find_broken(self._manifest.read, sorted(rows), self._options["device_id"])
         for row, reason in broken.items():
             self.replaced[self._manifest.paths[row]] = reason
         unusable = {row for row, path in enumerate(self._manifest.paths) if path in self.replaced}

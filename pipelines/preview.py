@@ -1,5 +1,7 @@
 """A contact sheet of a policy's crops: rows of images, columns of views, one block for each policy."""
 
+import io
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -88,7 +90,7 @@ def _write_header(sheet: Image.Image, policy: Policy, top: int, run: str) -> Non
 
 def _original(sheet: Image.Image, manifest: Manifest, index: int, place: tuple[int, int]) -> None:
     path = manifest.paths[index]
-    with Image.open(manifest.root / path) as image:
+    with Image.open(io.BytesIO(manifest.read(index))) as image:
         paste(sheet, ImageOps.exif_transpose(image).convert("RGB"), place)
     name = path.rsplit("/", 1)[-1].encode(errors="replace").decode()
     width, height = manifest.sizes[index]

@@ -1,35 +1,70 @@
-"""The manifest of a folder of images: what is there, how large it is, what it is labelled, and what cannot be read."""
+"""The manifest of images in a folder or in shards: which, how large, with what label, and what cannot be read."""
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from hashlib import blake2b
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from clever_fast.errors import UserError
 from clever_fast.pipelines import manifest_file
-from clever_fast.pipelines.indexing import Rows, index_images
-from clever_fast.pipelines.listing import Listing, class_folders, find_split, list_images
+from clever_fast.pipelines.indexing import Rows, header_reader, index_images
+from clever_fast.pipelines.kept import load_or_build, short_hash
+from clever_fast.pipelines.listing import Listing, class_folders, find_split, list_images, take_classes
+from clever_fast.pipelines.shards.indexing import (
+    Places,
+    class_names,
+    fetch_manifest,
+    index_shards,
+    rows_of_classes,
+    within,
+)
+from clever_fast.pipelines.shards.listing import Shards, find_shards
 
 INTERRUPTED = "interrupted"  # stands for the listing's digest in the manifest of an index run that did not finish
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The readable images of a class folder tree, in a fixed order; a sample's index is its row here."""
+    """The readable images of a class folder tree or of shards, in a fixed order; a sample's index is its row here."""
 
-    root: Path
-    paths: list[str]  # relative to root
+    root: Path | str  # a URL for shards that are not on this machine
+    paths: list[str]  # relative to root; of samples that `shard build` wrote: as in the folder that they came from
     sizes: np.ndarray  # (n, 2) int32: width and height in pixels, after EXIF rotation
     labels: np.ndarray  # (n,) int64: index into classes
     classes: list[str]
     unreadable: dict[str, str]  # path -> reason
     fingerprint: str  # of classes, paths, sizes and labels, wherever the folder lies
     file: Path | None = None  # where it is stored
+    places: Places | None = None  # where the bytes lie, if in shards
+
+    def __post_init__(self):
+        assert self.places is None or len(self.places.numbers) == len(self.paths), "use take() for a part of a manifest"
+
+    @property
+    def in_files(self) -> bool:
+        """Whether each image is a file of its own."""
+        return self.places is None
+
+    def read(self, row: int) -> bytes:
+        """A sample's encoded bytes. Threads may call it at once.
+
+        Raises:
+            OSError: they cannot be read; a ConnectionError if a store does not answer.
+        """
+        return (self.root / self.paths[row]).read_bytes() if self.in_files else self.places.read(row)
+
+    def take(self, rows: Sequence[int], fingerprint: str) -> "Manifest":
+        """The manifest of some rows only."""
+        return replace(
+            self,
+            paths=[self.paths[row] for row in rows],
+            sizes=self.sizes[rows],
+            labels=self.labels[rows],
+            fingerprint=fingerprint,
+            places=self.places and replace(self.places, numbers=self.places.numbers[rows]),
+        )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -69,9 +104,11 @@ def open_manifest(
     Raises:
         UserError: nothing there to learn from; the message says what is missing.
     """
+    if shards := find_shards(data, split):
+        return _open_shards(shards, classes, threads, progress, force)
     root = find_split(data, split)
     names = class_folders(root, classes)
-    file = f"manifest-{_hash(chr(0).join(names))}.tsv" if classes else "manifest.tsv"
+    file = f"manifest-{short_hash(chr(0).join(names))}.tsv" if classes else "manifest.tsv"
     return index_listing(root, names, list_images(root, names), file, threads=threads, progress=progress, force=force)
 
 
@@ -90,29 +127,67 @@ def index_listing(
     Raises:
         UserError: none of the files can be read.
     """
-    places = [root / ".clever_fast" / file_name, _cache(root) / file_name]
-    manifest = None if force else _load(root, names, listing, places)
-    if manifest is None:
-        with _exclusive(places) as file:
-            # Another process may have indexed while this one waited for the lock.
-            manifest = None if force else _load(root, names, listing, places)
-            if manifest is None:
-                manifest = _build(root, names, listing, file, threads, progress, force)
-    if not len(manifest):
-        path, reason = next(iter(manifest.unreadable.items()))
-        raise UserError(f"none of the {len(manifest.unreadable):,} images of {root} can be read; {path}: {reason}")
-    return manifest
 
-
-def _load(root: Path, names: list[str], listing: Listing, places: list[Path]) -> Manifest | None:
-    for file in places:
+    def load(file: Path) -> Manifest | None:
         stored = manifest_file.load(file)
         if stored and stored[0]["listing"] == listing.digest and stored[0]["classes"] == names:
             return _manifest(root, names, stored[1], stored[0]["fingerprint"], file)
-    return None
+        return None
+
+    def build(file: Path | None) -> Manifest:
+        return _index_folder(root, names, listing, file, threads, progress, force)
+
+    return _not_empty(load_or_build(root, file_name, load, build, force=force))
 
 
-def _build(root, names, listing: Listing, file: Path | None, threads: int, progress: bool, force: bool) -> Manifest:
+def _open_shards(shards: Shards, subset: Path | None, threads: int, progress: bool, force: bool) -> Manifest:
+    root, shard_names = shards.store.place, list(shards.sizes)
+    name = "manifest.tsv" if shards.index else f"manifest-{short_hash(chr(0).join(shard_names))}.tsv"
+
+    def load(file: Path) -> tuple[dict, Rows, Path] | None:
+        header, rows = manifest_file.load(file) or ({}, Rows.reserve())
+        if header.get("listing") != shards.digest or not within(rows, len(shard_names), len(header["classes"])):
+            return None
+        if isinstance(root, Path) and file.stat().st_mtime_ns < shards.store.newest(shard_names):
+            return None  # a shard was replaced by another of the same length
+        return header, rows, file
+
+    def build(file: Path | None) -> tuple[dict, Rows, Path | None]:
+        if (
+            file
+            and isinstance(root, str)
+            and not force
+            and fetch_manifest(shards, name, file)
+            and (found := load(file))
+        ):
+            return found
+        rows, seconds = index_shards(shards, header_reader(), threads=threads, progress=progress)
+        if progress:
+            print(f"indexed {len(rows.paths):,} samples in {seconds:.1f} s, {len(rows.paths) / seconds:,.0f} samples/s")
+        return *_keep(file, class_names(shards, rows), shards.digest, rows), file
+
+    header, rows, file = load_or_build(root, name, load, build, force=force)
+    names, fingerprint = header["classes"], header["fingerprint"]
+    if subset:
+        names = take_classes(names, subset, root)
+        rows = rows_of_classes(rows, [header["classes"].index(name) for name in names])
+        fingerprint = manifest_file.fingerprint(names, rows)
+    return _not_empty(_manifest(root, names, rows, fingerprint, file, shards))
+
+
+def _not_empty(manifest: Manifest) -> Manifest:
+    if not len(manifest):
+        if not manifest.unreadable:
+            raise UserError(f"{manifest.root} holds no samples of these classes")
+        path, reason = next(iter(manifest.unreadable.items()))
+        bad = len(manifest.unreadable)
+        raise UserError(f"none of the {bad:,} images of {manifest.root} can be read; {path}: {reason}")
+    return manifest
+
+
+def _index_folder(
+    root, names, listing: Listing, file: Path | None, threads: int, progress: bool, force: bool
+) -> Manifest:
     header, known = (manifest_file.load(file) if file and not force else None) or (None, Rows.reserve())
     if progress and header and header["listing"] != INTERRUPTED:
         print(f"{root} has changed since it was indexed")
@@ -127,15 +202,23 @@ def _build(root, names, listing: Listing, file: Path | None, threads: int, progr
     if progress:
         speed = "" if header else f", {len(rows.paths) / seconds:,.0f} images/s"
         print(f"{'checked' if header else 'indexed'} {len(rows.paths):,} images in {seconds:.1f} s{speed}")
-    try:
-        fingerprint = manifest_file.save(file, names, listing.digest, rows)["fingerprint"] if file else None
-    except OSError as error:
-        print(f"cannot keep the manifest in {file}: {error.strerror}; the next run will index again")
-        file = fingerprint = None
-    return _manifest(root, names, rows, fingerprint or manifest_file.fingerprint(names, rows), file)
+    header, rows = _keep(file, names, listing.digest, rows)
+    return _manifest(root, names, rows, header["fingerprint"], file)
 
 
-def _manifest(root: Path, names: list[str], rows: Rows, fingerprint: str, file: Path | None) -> Manifest:
+def _keep(file: Path | None, names: list[str], listing: str, rows: Rows) -> tuple[dict, Rows]:
+    """Saves a manifest where that is possible; returns its header and rows."""
+    if file:
+        try:
+            return manifest_file.save(file, names, listing, rows), rows
+        except OSError as error:
+            print(f"cannot keep the manifest in {file}: {error.strerror}; the next run will index again")
+    return manifest_file.header(names, listing, rows), rows
+
+
+def _manifest(
+    root: Path | str, names: list[str], rows: Rows, fingerprint: str, file: Path | None, shards: Shards | None = None
+) -> Manifest:
     ok = [i for i, reason in enumerate(rows.reasons) if not reason]
     return Manifest(
         root,
@@ -146,30 +229,5 @@ def _manifest(root: Path, names: list[str], rows: Rows, fingerprint: str, file: 
         {path: reason for path, reason in zip(rows.paths, rows.reasons) if reason},
         fingerprint,
         file,
+        shards and Places(shards, list(shards.sizes), rows.numbers[ok][:, [4, 5, 3]]),
     )
-
-
-@contextmanager
-def _exclusive(places: list[Path]) -> Iterator[Path | None]:
-    """Holds the lock of the first place that can be written and yields that place; None if there is none."""
-    for file in places:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            lock = open(file.with_suffix(".lock"), "w")  # noqa: SIM115
-        except OSError:
-            continue
-        with lock:
-            with suppress(OSError):  # a file system without locks: the rename is atomic, so work is only done twice
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield file
-        return
-    yield None
-
-
-def _cache(root: Path) -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "clever_fast" / _hash(str(root.resolve()))
-
-
-def _hash(text: str) -> str:
-    return blake2b(os.fsencode(text), digest_size=8).hexdigest()

@@ -145,7 +145,10 @@ def _pictures(
         _at_least_one("size", size)
     options = {"least": found.size, "size": size, "multiple": patch(found.network)}
     if image is not None:
-        return [read(image, **options)]
+        try:
+            return [read(image.read_bytes(), image.name, **options)]
+        except OSError as error:
+            raise UserError(f"cannot read the image {image}: {error.strerror}") from None
     return pictures(open_manifest(data, split=split, progress=True), count, **options)
 
 

@@ -1,7 +1,6 @@
 """Which labelled images a classifier learns from, and which it is tested on."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +56,7 @@ def balanced_share(manifest: Manifest, share: float, seed: int) -> Manifest:
                 f"{share:g} of the {len(of_class)} images of class {name} is none; give a larger share, or a list"
             )
         rows.append(of_class[generator(seed, label, 0, PERMUTATION).permutation(len(of_class))[:count]])
-    return take(manifest, np.sort(np.concatenate(rows)), f"{share:g} of each class, seed {seed}")
+    return manifest.take(np.sort(np.concatenate(rows)), f"{manifest.fingerprint}, {share:g} of each class, seed {seed}")
 
 
 def listed_share(manifest: Manifest, file: Path) -> Manifest:
@@ -80,15 +79,5 @@ def listed_share(manifest: Manifest, file: Path) -> Manifest:
             raise UserError(f"{found} called {name!r} in {manifest.root}, which {file} names; give its path from there")
     if not wanted:
         raise UserError(f"the list {file} names no image")
-    return take(manifest, np.unique([places[name][0] for name in wanted]), str(file))
-
-
-def take(manifest: Manifest, rows: np.ndarray, what: str) -> Manifest:
-    """Some rows of a manifest; `what` tells which, for its fingerprint."""
-    return replace(
-        manifest,
-        paths=[manifest.paths[row] for row in rows],
-        sizes=manifest.sizes[rows],
-        labels=manifest.labels[rows],
-        fingerprint=f"{manifest.fingerprint}, {what}",
-    )
+    rows = np.unique([places[name][0] for name in wanted])
+    return manifest.take(rows, f"{manifest.fingerprint}, {file}")

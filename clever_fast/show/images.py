@@ -1,8 +1,8 @@
 """Single images for pictures: read, resized, normalised, named."""
 
+import io
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,24 +32,27 @@ class Picture:
         return Tile(self.image, self.lines)
 
 
-def read(path: Path, *, least: int, size: int | None, multiple: int = 1, label: str | None = None) -> Picture:
+def read(
+    data: bytes, name: str, *, least: int, size: int | None, multiple: int = 1, label: str | None = None
+) -> Picture:
     """An image at its own proportions.
 
     Args:
-        path: of the file.
+        data: the encoded image.
+        name: of its file.
         least: pixels that the shorter side is enlarged to where it is smaller: what the encoder was trained on.
         size: pixels of the shorter side; None for its own, within `least` and 480.
         multiple: width and height are cut at the right and at the bottom to multiples of this, a ViT's patch.
         label: the name of its class.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: it cannot be decoded.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(io.BytesIO(data)) as file:
             image = ImageOps.exif_transpose(file).convert("RGB")
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the image {path}: {error}") from None
+        raise UserError(f"cannot read the image {name}: {error}") from None
     width, height = image.size
     shorter = size or max(least, min(width, height, LARGEST))
     scale = shorter / min(width, height)
@@ -57,13 +60,18 @@ def read(path: Path, *, least: int, size: int | None, multiple: int = 1, label: 
         image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
     image = image.crop((0, 0, *(side // multiple * multiple or side for side in image.size)))
     shown = "" if image.size == (width, height) else f", seen at {image.width} x {image.height}"
-    return Picture(image, (*((label,) if label else ()), path.name, f"{width} x {height} px{shown}"))
+    return Picture(image, (*((label,) if label else ()), name, f"{width} x {height} px{shown}"))
 
 
 def pictures(manifest: Manifest, count: int, **options: Any) -> list[Picture]:
     """`count` images of a data set, from each class in turn; options as of `read`."""
     return [
-        read(manifest.root / manifest.paths[i], label=manifest.classes[manifest.labels[i]], **options)
+        read(
+            manifest.read(i),
+            manifest.paths[i].rpartition("/")[2],
+            label=manifest.classes[manifest.labels[i]],
+            **options,
+        )
         for i in spread(manifest, count)
     ]
 

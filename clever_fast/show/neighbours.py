@@ -1,7 +1,6 @@
 """Images with their nearest neighbours: what do the parts of the features find alike?"""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,7 +43,7 @@ def neighbours_sheet(
         size: pixels at which images are encoded.
     """
     encoder = machine.place(encoder).eval()
-    asked = _rows(query, rows)
+    asked = query.take(rows, f"{query.fingerprint}, {len(rows)} queries")
     found, wanted = (_features(encoder, manifest, size, machine) for manifest in (bank, asked))
     same = query.root == bank.root
     tiles = [[_tile(asked, i, None)] for i in range(len(asked))]
@@ -79,18 +78,8 @@ def _features(encoder: nn.Module, manifest: Manifest, size: int, machine: Accele
     return found
 
 
-def _rows(manifest: Manifest, rows: np.ndarray) -> Manifest:
-    return replace(
-        manifest,
-        paths=[manifest.paths[i] for i in rows],
-        sizes=manifest.sizes[rows],
-        labels=manifest.labels[rows],
-        fingerprint=f"{manifest.fingerprint}, {len(rows)} queries",
-    )
-
-
 def _tile(manifest: Manifest, row: int, score: float | None, wanted: str | None = None) -> Tile:
     name = manifest.classes[manifest.labels[row]]
-    image = read(manifest.root / manifest.paths[row], least=1, size=CELL).image
+    image = read(manifest.read(row), manifest.paths[row], least=1, size=CELL).image
     lines: Sequence[str] = (name[:16],) if score is None else (name[:16], f"{score:.3f}")
     return Tile(image, lines, INK if wanted is None else RIGHT if name == wanted else FAINT)

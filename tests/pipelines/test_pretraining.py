@@ -217,8 +217,13 @@ def test_broken_files_are_told_from_sound_ones(manifest):
     files = {i: manifest.root / path for i, path in enumerate(manifest.paths[:6])}
     files[2].write_bytes(files[2].read_bytes()[:-2])
     files[5].write_bytes(b"")
-    assert find_broken(files, None) == {2: "cannot be decoded", 5: "the file is empty"}
-    assert find_broken({}, None) == {}
+    files[4].unlink()
+
+    def read(row: int) -> bytes:
+        return files[row].read_bytes()
+
+    assert find_broken(read, files, None) == {2: "cannot be decoded", 4: "the file is gone", 5: "the file is empty"}
+    assert find_broken(read, [], None) == {}
 
 
 def test_an_error_that_no_file_explains_is_not_hidden(manifest):

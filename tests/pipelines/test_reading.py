@@ -213,7 +213,7 @@ def test_splits(folder, tmp_path):
     [
         ("dta", r"no such folder: .*/dta; did you mean .*/data\?"),
         ("nothing", "no such folder: .*/nothing$"),
-        ("archive.tar", "archive.tar is a file: unpack it first"),
+        ("archive.tar", "archive.tar: cut off"),
         ("bare", "bare has no class folders"),
         ("loose", "loose has images but no class folders"),
         ("hollow", "the 2 class folders of .*hollow hold no images"),
