@@ -69,7 +69,9 @@ def main() -> None:
             work = f"DALI {cpu['dali']:.1f}, PIL {cpu['pil']:.1f}, ratio {cpu['pil'] / cpu['dali']:.2f}"
             print(f"  CPU milliseconds per image: {work}", flush=True)
             flags = {"images": timed * options.batch, "batch": options.batch, "size": options.size, "kB": kilobytes}
-            records.append({"benchmark": "against_pil", "row": name, **row, "cpu_ms": cpu, "flags": flags, **conditions()})
+            records.append(
+                {"benchmark": "against_pil", "row": name, **row, "cpu_ms": cpu, "flags": flags, **conditions()}
+            )
             append(options.results, records[-1])
     if len(records) == len(ROWS) and options.results == RESULTS:
         write_section(DOCS / "augmentations.md", "loader", table(records))
@@ -104,6 +106,15 @@ def compare(
     timed: int,
 ) -> dict[str, list[tuple[float, float]]]:
     """Images per second and CPU milliseconds per image of each round, for both loaders in turn."""
+    manifest = Manifest(
+        paths[0].parent,
+        [path.name for path in paths],
+        np.tile(np.array(size, np.int32), (len(paths), 1)),
+        np.zeros(len(paths), np.int64),
+        ["photograph"],
+        {},
+        "benchmark",
+    )
     # the workers are started before DALI's threads, which a fork would not survive
     length = (4 * cores + timed) * options.batch
     pil = DataLoader(

@@ -1,8 +1,8 @@
 """Three clocks of one training, in alternating rounds: the loader alone, the step on a fixed batch, and both together.
 
-    loader   batches are taken and thrown away
-    step     teacher, student, losses, backward, clip, optimizer and teacher's average on noise that lies on the device
-    epoch    the step fed by the loader, as a run does it
+loader   batches are taken and thrown away
+step     teacher, student, losses, backward, clip, optimizer and teacher's average on noise that lies on the device
+epoch    the step fed by the loader, as a run does it
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ from clever_fast.train import build, train_step
 CLOCKS = ("loader", "step", "epoch")
 WARM_UP = 2  # steps, compilation included
 QUEUE = 3  # batches that a loader has ready when nobody takes them
+USUAL = {  # of a batch in images, of repetitions, and about the seconds of each
+    "cuda": {"batch": 128, "rounds": 5, "seconds": 4.0, "loader_batch": 128},
+    "cpu": {"batch": 2, "rounds": 3, "seconds": 0.6, "loader_batch": 16},
+}
 SMALL = {"global_size": 64, "local_size": 32, "local_crops": 2}  # on a CPU, of the recipes of large images
 SMALL_HEADS = {"prototypes": 4096, "hidden": 512}  # whose optimizer would else be most of so small a step
 
@@ -112,10 +116,10 @@ def feed(stepper: Stepper, batches: Iterator[Batch], steps: int) -> Lap:
     return stepper.lap(batches, steps)
 
 
-def sized(name: str, device: str, batch: int | None = None) -> Recipe:
-    """The recipe of this name at what one device of this kind bears: 128 images on a GPU, a few small crops on a CPU."""
-    recipe = replace(RECIPES[name], batch_size=batch or (128 if device == "cuda" else 2))
-    if device == "cuda" or recipe.global_size <= SMALL["global_size"]:
+def sized(name: str, device: str, batch: int, *, whole: bool = False) -> Recipe:
+    """The recipe of this name at what one device bears: small crops and heads on a CPU, unless `whole`."""
+    recipe = replace(RECIPES[name], batch_size=batch)
+    if whole or device == "cuda" or recipe.global_size <= SMALL["global_size"]:
         return recipe
     return replace(recipe, **SMALL, method=replace(recipe.method, **SMALL_HEADS))
 
@@ -126,11 +130,12 @@ def measure(
     executions: dict[str, Execution],
     clocks: tuple[str, ...],
     manifest: Manifest | None = None,
+    origin: str = "",
     *,
     rounds: int,
     seconds: float,
     steps: int | None = None,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[str], None] = lambda what: None,
 ) -> Iterator[dict]:
     """Time a recipe; yields a record for each clock and execution, the loader's and the epoch's for the first one only.
 
@@ -138,10 +143,11 @@ def measure(
         name: of the recipe that `recipe` is a size of.
         executions: by name; their steps alternate.
         manifest: the images, where a clock needs them.
+        origin: theirs, for the record.
         rounds: laps of each clock.
         seconds: about the length of a lap.
         steps: of all laps of the epoch together, in place of `seconds`.
-        advance: called after each lap.
+        advance: called after each lap with what was timed.
     """
     machines = {key: accelerator(execution) for key, execution in executions.items()}
     first, machine = next(iter(machines.items()))
@@ -157,25 +163,22 @@ def measure(
         laps |= {("step", key): lambda count, s=stepper: s.lap(s.noise, count) for key, stepper in steppers.items()}
     if "epoch" in clocks:
         laps["epoch", first] = lambda count: feed(steppers[first], stream, count)
-    counts = {}
-    for key, lap in laps.items():  # one short lap each says how many steps fill a round
-        once = lap(1).seconds
-        counts[key] = max(1, round(seconds / once))
-    if steps and "epoch" in clocks:
-        counts["epoch", first] = math.ceil(steps / rounds)
+    counts = {("epoch", first): math.ceil(steps / rounds)} if steps else {}
+    for key in laps.keys() - counts.keys():  # one short lap says how many fill a round
+        counts[key] = max(1, round(seconds / laps[key](1).seconds))
     found: dict[tuple[str, str], list[Lap]] = {key: [] for key in laps}
     for _ in range(rounds):
         for key, lap in laps.items():
             settle()
             found[key].append(lap(counts[key]))
-            advance()
+            advance(f"{name}, {key[1]}: {key[0]}")
     for (clock, key), rows in found.items():
         record = {"benchmark": clock, **describe(name, recipe, key, executions[key], machines[key]), **rates(rows)}
         if clock != "loader":
             record |= share_of_peak(record, steppers[key])
         if clock != "step":
             width, height = np.median(manifest.sizes, axis=0).astype(int).tolist()
-            record["data"] = {"images": len(manifest), "size": f"{width}x{height}"}
+            record["data"] = {"images": len(manifest), "size": f"{width}x{height}", "origin": origin}
         yield record | conditions()
     if batches:
         batches.close()

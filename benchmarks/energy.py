@@ -8,7 +8,7 @@ import torch
 
 
 def energy_meter(device: torch.device) -> Callable[[], float] | None:
-    """Returns what reads the joules used so far; None on a CPU, without nvidia-ml-py, or where the driver does not say."""
+    """What reads the joules used so far; None on a CPU, without nvidia-ml-py, or where the driver does not tell."""
     if device.type != "cuda":
         return None
     try:

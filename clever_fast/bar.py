@@ -1,4 +1,4 @@
-"""A progress bar with images per second, on a terminal; nothing elsewhere."""
+"""Progress bars, drawn on a terminal only."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -28,3 +28,30 @@ def images_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callabl
                 bar.update(task, completed=count, speed=count / (time.perf_counter() - started))
 
         yield advance
+
+
+@contextmanager
+def rounds_bar(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
+    """Yields (advance, say): one counts a round of `total` and names it, the other prints a line above the bar."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        yield (lambda what: None), (lambda text: print(text, flush=True))
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield (
+            lambda what: bar.update(task, advance=1, description=what),
+            lambda text: console.print(text, markup=False, soft_wrap=True),
+        )

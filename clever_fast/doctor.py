@@ -56,7 +56,7 @@ def _safely(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Find
         yield Finding(about, "fault", f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def torch_anddriver_version() -> Iterator[Finding]:
+def torch_and_driver() -> Iterator[Finding]:
     import torch
 
     found = f"torch {torch.__version__}"
