@@ -3,7 +3,10 @@
 import contextlib
 import inspect
 import os
+import platform
 from dataclasses import dataclass
+from importlib.metadata import distributions
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +30,10 @@ class Accelerator:
     kernels: Kernels
     fused_optimizer: bool
     threads: int
+    prefetch: int
+    hw_decoder_load: float
+    preallocate: bool
+    affinity: bool
 
     @property
     def input_dtype(self) -> str:
@@ -107,4 +114,25 @@ def accelerator(execution: Execution) -> Accelerator:
         kernels=execution.kernels,
         fused_optimizer=execution.fused_optimizer,
         threads=threads,
+        prefetch=execution.prefetch,
+        hw_decoder_load=execution.hw_decoder_load,
+        preallocate=execution.preallocate,
+        affinity=execution.affinity,
     )
+
+
+def settings(machine: Accelerator) -> dict[str, Any]:
+    """What a run's records say about how it is computed: hardware, versions and the flags of torch's libraries."""
+    packages = ("torch", "triton", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
+    installed = {d.metadata["Name"]: d.version for name in packages for d in distributions(name=name)}
+    return {
+        "device": str(machine),
+        "processes": distributed.world_size(),
+        "versions": {"python": platform.python_version(), "cuda": torch.version.cuda, **installed},
+        "channels_last": machine.channels_last,
+        "kernels": machine.kernels,
+        "fused_optimizer": machine.fused_optimizer,
+        "prefetch": machine.prefetch,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
+    }

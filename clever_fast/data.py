@@ -1,8 +1,15 @@
-"""From a DALI pipeline to batches: the only file that knows both DALI and torch."""
+"""From a DALI pipeline to batches: the only file that knows both DALI and torch.
 
-from collections.abc import Iterator
+On a GPU a crop goes from DALI to torch without a copy (DLPack) and without a wait: the pipeline orders its outputs on
+torch's current stream, which then waits by an event, and a buffer that torch lets go of returns to DALI in that
+stream's order. The one copy is the concatenation of crops of a size, because networks read crop-major batches.
+Not measured on a GPU.
+"""
+
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +39,11 @@ class PretrainingBatches:
             device_id=accelerator.device.index,
             dtype=accelerator.input_dtype,
             start_step=start_step,
+            prefetch=accelerator.prefetch,
+            hw_decoder_load=accelerator.hw_decoder_load,
+            preallocate=_usual_size(manifest) if accelerator.preallocate else (0, 0),
+            affinity=accelerator.affinity,
+            stream=_stream(accelerator.device),
         )
 
     @property
@@ -71,6 +83,7 @@ class EvaluationBatches:
             threads=accelerator.threads,
             device_id=accelerator.device.index,
             dtype=accelerator.input_dtype,
+            stream=_stream(accelerator.device),
         )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -86,6 +99,17 @@ class EvaluationBatches:
 def _crop_major(views: list[Tensor]) -> Tensor:
     """(N, S, S, 3) views -> (V*N, 3, S, S) with channels last in memory, in one concatenation."""
     return torch.cat(views).permute(0, 3, 1, 2)
+
+
+def _stream(device: torch.device) -> Callable[[], Any] | None:
+    """Returns torch's current stream of a GPU; None for a CPU."""
+    return (lambda: torch.cuda.current_stream(device)) if device.type == "cuda" else None
+
+
+def _usual_size(manifest: Manifest) -> tuple[int, int]:
+    """Width and height in pixels that 99 % of the images do not exceed."""
+    width, height = np.percentile(manifest.sizes, 99, axis=0)
+    return int(width), int(height)
 
 
 def identity(manifest: Manifest) -> dict[str, Any]:

@@ -3,10 +3,8 @@
 import json
 import math
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +14,6 @@ from clever_fast.console import Screen
 from clever_fast.methods import Progress
 
 LOG = "metrics.jsonl"
-T = TypeVar("T")
 
 
 class Meter:
@@ -39,33 +36,11 @@ class Meter:
         return dict(zip(self._names, values, strict=True))
 
 
-class Clock:
-    """Host time of one log interval, split into waiting for data and everything else."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        self.begin, self.waited, self.steps = time.perf_counter(), 0.0, 0
-
-    def waiting(self, get: Callable[..., T], *args: Any) -> T:
-        """`get(*args)`, its time counted as waiting for data, and one step."""
-        begin = time.perf_counter()
-        result = get(*args)
-        self.waited += time.perf_counter() - begin
-        self.steps += 1
-        return result
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.begin
-
-
 class Log:
     """Writes a run's records: `metrics.jsonl` always, the console, and TensorBoard where it is installed.
 
-    Only the main process writes. A record holds `kind` ("train", "knn"), `step`, `epoch` (fractional), `seconds` of
-    training so far, and its values.
+    Only the main process writes. A record holds `kind` ("start", "train", "knn"), `step`, `epoch` (fractional),
+    `seconds` of training so far, and its values.
     """
 
     def __init__(self, folder: Path, *, title: str, start_step: int):
@@ -78,6 +53,11 @@ class Log:
     def say(self, text: str) -> None:
         if self.active:
             self.screen.say(text)
+
+    def start(self, progress: Progress, settings: dict[str, Any]) -> None:
+        """What the run has been started or resumed on: versions, hardware, flags."""
+        if self.active:
+            self._append("start", progress, settings)
 
     def train(self, progress: Progress, values: dict[str, float], seconds: float) -> None:
         """Means over the `seconds` since the last call."""
@@ -99,21 +79,20 @@ class Log:
                 self.board.close()
 
     def _write(self, kind: str, progress: Progress, values: dict[str, float]) -> None:
-        record = {
-            "kind": kind,
-            "step": progress.step,
-            "epoch": round(progress.step / progress.steps_per_epoch, 4),
-            "seconds": round(self.seconds, 3),
-            **{name: value if math.isfinite(value) else None for name, value in values.items()},
-        }
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._append(kind, progress, finite)
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(f"{kind}/{name}", value, progress.step)
+
+    def _append(self, kind: str, progress: Progress, values: dict[str, Any]) -> None:
+        epoch, seconds = round(progress.step / progress.steps_per_epoch, 4), round(self.seconds, 3)
+        record = {"kind": kind, "step": progress.step, "epoch": epoch, "seconds": seconds, **values}
         try:
             with self.path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:  # a full disk: a lost record is no reason to lose the run
             self.say(f"cannot write {self.path}: {error.strerror}")
-        if self.board:
-            for name, value in values.items():
-                self.board.add_scalar(f"{kind}/{name}", value, progress.step)
 
     def _rewind(self, step: int) -> None:
         """Drop the records of steps that will be done again; take the clock from the last one that stays."""

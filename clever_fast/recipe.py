@@ -129,6 +129,11 @@ class Execution:
         fused_optimizer: torch's optimizer in one launch for all parameters, which also skips a failed step by itself;
             without it the host waits for every step's verdict.
         threads: of the data pipeline; 0 for the cores of this machine divided by its processes.
+        prefetch: batches that the data pipeline holds ready.
+        hw_decoder_load: share of a batch that a GPU's JPEG hardware decodes, where it has some; the rest are decoded by
+            its cores and the host.
+        preallocate: have a GPU's decoder reserve memory for 99 % of the images when it is built.
+        affinity: pin the data pipeline's threads to the cores that are nearest to the GPU.
     """
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -137,6 +142,17 @@ class Execution:
     kernels: Kernels = "fused"
     fused_optimizer: bool = True
     threads: int = 0
+    prefetch: int = 2
+    hw_decoder_load: float = 0.65
+    preallocate: bool = False
+    affinity: bool = False
+
+    def __post_init__(self) -> None:
+        if self.prefetch < 1 or self.threads < 0:
+            name = "prefetch" if self.prefetch < 1 else "threads"
+            raise UserError(f"execution.{name} is {getattr(self, name)}; it must be at least {int(name == 'prefetch')}")
+        if not 0 <= self.hw_decoder_load <= 1:
+            raise UserError(f"execution.hw_decoder_load is {self.hw_decoder_load}; it must be between 0 and 1")
 
 
 EXECUTIONS = {
@@ -159,6 +175,7 @@ class Run:
         keep: how many checkpoints to keep; the newest is always checkpoint.pth.
         knn_every: epochs between k-NN evaluations during pretraining (needs val/ or test/ beside train/); 0 for none.
         stop_after: leave with a checkpoint after this many steps in all; for trying out a resume.
+        ranges: name epochs, steps, their parts and the ops to nsys (NVTX) and torch's profiler.
     """
 
     data: Path
@@ -169,6 +186,7 @@ class Run:
     keep: int = 1
     knn_every: int = 0
     stop_after: int | None = None
+    ranges: bool = False
 
     def __post_init__(self) -> None:
         for name in ("log_every", "keep"):

@@ -1,30 +1,27 @@
 """The one loop: batches in, weights out."""
 
-import json
 from dataclasses import replace
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from clever_fast import checkpoint, console, curves, distributed
-from clever_fast.acceleration import Accelerator, accelerator
+from clever_fast import checkpoint, console, curves, distributed, ranges
+from clever_fast.acceleration import Accelerator, accelerator, settings
 from clever_fast.checkpoint import Trained
 from clever_fast.data import PretrainingBatches, identity
 from clever_fast.evaluate import knn
+from clever_fast.failure import stop_if_not_finite
 from clever_fast.methods import Batch, Method, Progress
-from clever_fast.metrics import Clock, Log, Meter, peak_memory_mib
+from clever_fast.metrics import Log, Meter, peak_memory_mib
 from clever_fast.ops import clip_each_, selection
 from clever_fast.optimization import FailureGuard, gradient_norms, make_optimizer, schedule, step_unless
+from clever_fast.pace import WARM_UP, Clock, Pace, frozen_garbage
 from clever_fast.pipelines.reading import Manifest, open_manifest
+from clever_fast.ranges import range_, ranged
 from clever_fast.recipe import Execution, Recipe, Run
 from clever_fast.stopping import stop_signals
 
 DURING_TRAINING = (20,)  # the k of k-NN during pretraining
-
-
-class NotFiniteError(RuntimeError):
-    """A loss or gradient was not finite; the last good weights are saved."""
 
 
 def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
@@ -58,11 +55,13 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
 
     log = Log(run.run, title=f"{recipe.method.name} {recipe.backbone.name}", start_step=start)
     log.say(console.header(recipe, machine, manifest, progress))
-    meter, clock, stream = Meter(), Clock(), iter(batches)
+    log.start(progress, settings(machine) | {"commit": checkpoint.commit()})
+    meter, clock, pace, stream = Meter(), Clock(machine.device), Pace(machine), iter(batches)
     end = min(progress.steps, run.stop_after or progress.steps)
     try:
-        with stop_signals() as stop:
+        with stop_signals() as stop, frozen_garbage() as freeze, ranges.emitted(run.ranges):
             while progress.step < end and not stop.seen_by_all():
+                ranges.at_epoch(progress.epoch)
                 batch = clock.waiting(next, stream)
                 meter.add(train_step(model, trained, guard, batch, progress, recipe, machine))
                 progress = replace(progress, step=progress.step + 1)
@@ -70,10 +69,12 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
                 epoch_ended = progress.step % progress.steps_per_epoch == 0
                 reports = progress.step % run.log_every == 0 or progress.step == end
                 saves = progress.step % run.save_every == 0 if run.save_every else epoch_ended
+                if progress.step == start + WARM_UP:
+                    freeze()
                 if reports:
-                    _report(log, meter, clock, progress, recipe, trained, machine)
+                    _report(log, meter, clock, pace, progress, recipe, trained, machine)
                 if reports or saves:
-                    _stop_if_not_finite(guard, batches, progress, run, save)
+                    stop_if_not_finite(guard, batches, progress, run, save)
                 if query and epoch_ended and progress.epoch % run.knn_every == 0:
                     log.evaluation(progress, _knn(trained.method, manifest, query, recipe, machine))
                     clock.restart()
@@ -82,7 +83,7 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
                         save(progress)
                     except OSError as error:
                         log.say(f"{error}; training goes on, the checkpoint before stays")
-            _stop_if_not_finite(guard, batches, progress, run, save)
+            stop_if_not_finite(guard, batches, progress, run, save)
             save(progress)
         _finish(log, trained, batches, recipe, run, progress)
     finally:
@@ -91,6 +92,7 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
     return trained.method
 
 
+@ranged("step")
 def train_step(
     model: nn.Module,
     trained: Trained,
@@ -110,15 +112,19 @@ def train_step(
     with selection.use(machine.kernels):
         with machine.autocast():
             values = model(batch, progress)
-        scaler.scale(guard.poison(values["loss"], progress.step)).backward()
-        scaler.unscale_(optimizer)
-        gradients, norms = gradient_norms(method)
-        skip = guard.check(norms, progress.step)
-        if recipe.clip_grad:
-            clip_each_(gradients, norms, recipe.clip_grad)
+        with range_("backward"):
+            scaler.scale(guard.poison(values["loss"], progress.step)).backward()
+        with range_("clip"):
+            scaler.unscale_(optimizer)
+            gradients, norms = gradient_norms(method)
+            skip = guard.check(norms, progress.step)
+            if recipe.clip_grad:
+                clip_each_(gradients, norms, recipe.clip_grad)
         method.before_step(progress)
-        step_unless(skip, optimizer, scaler)
-        method.after_step(progress, 1 - skip)
+        with range_("optimizer"):
+            step_unless(skip, optimizer, scaler)
+        with range_("ema"):
+            method.after_step(progress, 1 - skip)
     return values | {"gradient_norm": norms.norm()}
 
 
@@ -148,7 +154,14 @@ def _knn(method: Method, bank: Manifest, query: Manifest, recipe: Recipe, machin
 
 
 def _report(
-    log: Log, meter: Meter, clock: Clock, progress: Progress, recipe: Recipe, trained: Trained, machine: Accelerator
+    log: Log,
+    meter: Meter,
+    clock: Clock,
+    pace: Pace,
+    progress: Progress,
+    recipe: Recipe,
+    trained: Trained,
+    machine: Accelerator,
 ) -> None:
     values = meter.read()  # waits for the device, so the clock is read after it
     log.train(
@@ -163,24 +176,9 @@ def _report(
         },
         clock.seconds,
     )
+    if warning := pace.warning(clock):
+        log.say(warning)
     clock.restart()
-
-
-def _stop_if_not_finite(guard: FailureGuard, batches: PretrainingBatches, progress: Progress, run: Run, save) -> None:
-    failed = guard.failed_step.clone()
-    if dist.is_initialized():
-        dist.all_reduce(failed, dist.ReduceOp.MAX)
-    if (step := failed.item()) < 0:
-        return
-    save(replace(progress, step=step))  # no update has been made since
-    report = run.run / f"not_finite_step_{step}.json"
-    if distributed.is_main():
-        report.write_text(json.dumps({"step": step, "samples": batches.samples(step)}, indent=2) + "\n")
-    raise NotFiniteError(
-        f"the loss or a gradient was not finite at step {step}; no update was made since. The weights before it are in "
-        f"{run.run / checkpoint.NEWEST}, the files of its batch in {report}. "
-        "Try --execution.precision fp32, a lower learning rate, or a longer warm-up"
-    )
 
 
 def _finish(

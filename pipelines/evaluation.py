@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class EvaluationLoader:
 
     Iterating yields (indices, images): (n,) int64, the manifest's rows, and a DALI TensorList (n, size, size, 3),
     normalised. batch_size: of this process; the last batch may be smaller. A file that breaks after the manifest was
-    written is left out; `broken` holds its path and the reason.
+    written is left out; `broken` holds its path and the reason. stream: as of `PretrainingLoader`.
     """
 
     def __init__(
@@ -69,9 +70,11 @@ class EvaluationLoader:
         dtype: str = "float32",
         rank: int = 0,
         world_size: int = 1,
+        stream: Callable[[], Any] | None = None,
     ):
         self.broken: dict[str, str] = {}
         self._manifest = manifest
+        self._stream = stream or (lambda: None)
         self._rows = np.arange(rank, len(manifest), world_size)
         self._regions = centre_regions(manifest.sizes, size)
         self._options = {
@@ -89,7 +92,7 @@ class EvaluationLoader:
             pipeline = self._build(batches)
             try:
                 while batches:
-                    (images,) = pipeline.run()
+                    (images,) = pipeline.run(self._stream())
                     yield batches.pop(0), images
             except RuntimeError as error:  # the pipeline is beyond use from here on
                 del pipeline

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,7 @@ def pretraining_pipeline(
     prefetch: int = 2,
     hw_decoder_load: float = 0.65,
     preallocate: tuple[int, int] = (0, 0),
+    affinity: bool = False,
 ) -> Pipeline:
     """The graph, not yet built: one output per crop, (S, S, 3) normalised.
 
@@ -59,6 +61,7 @@ def pretraining_pipeline(
         num_threads=threads,
         device_id=device_id,
         prefetch_queue_depth=prefetch,
+        set_affinity=affinity and device == "gpu",
         enable_conditionals=True,
     )
     def graph():
@@ -102,7 +105,9 @@ class PretrainingLoader:
     the order of the views, on the CPU or the GPU, which stay valid for as long as they are kept.
 
     batch_size: over all processes. start_step: global step of the first batch, in epoch start_step // steps_per_epoch.
-    hw_decoder_load, preallocate: of the GPU's decoder, see decoding.decode.
+    hw_decoder_load, preallocate: of the GPU's decoder, see decoding.decode. affinity: pins DALI's threads near the GPU.
+    stream: returns the CUDA stream that will read the next crops; they are then ordered on it and the host waits for
+    nothing. Without it the host waits until they are made.
     A file that breaks after the manifest was written is replaced by the next readable one, from that very step on and
     for the rest of the run; `replaced` holds its path and the reason.
     """
@@ -123,6 +128,8 @@ class PretrainingLoader:
         prefetch: int = 2,
         hw_decoder_load: float = 0.65,
         preallocate: tuple[int, int] = (0, 0),
+        affinity: bool = False,
+        stream: Callable[[], Any] | None = None,
     ):
         self.sampler = Sampler(
             manifest.sizes, policy.views, seed=seed, batch_size=batch_size, rank=rank, world_size=world_size
@@ -142,7 +149,9 @@ class PretrainingLoader:
             "prefetch": prefetch,
             "hw_decoder_load": hw_decoder_load,
             "preallocate": preallocate,
+            "affinity": affinity,
         }
+        self._stream = stream or (lambda: None)
         self._pipeline: Pipeline | None = None
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, tuple]]:
@@ -154,15 +163,18 @@ class PretrainingLoader:
 
     def close(self) -> None:
         """Frees the pipeline's threads and memory."""
-        self._pipeline = None
+        self._pipeline, frozen = None, gc.get_freeze_count()
+        gc.unfreeze()  # a run freezes what is alive, and the pipeline is held by a cycle
         gc.collect()
+        if frozen:
+            gc.freeze()
 
     def _run(self) -> tuple:
         while True:
             if self._pipeline is None:
                 self._pipeline = self._build()
             try:
-                return tuple(self._pipeline.run())
+                return tuple(self._pipeline.run(self._stream()))
             except RuntimeError as error:  # the pipeline is beyond use from here on
                 self.close()
                 if not self._replace_broken():

@@ -9,17 +9,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors"},
+    {"errors", "ranges"},
     {"bar", "synthetic", "ops", "distributed", "schedules", "pipelines"},
     {"models"},
     {"methods"},
     {"recipe"},
     {"acceleration", "stopping"},
     {"console"},
-    {"data", "optimization", "checkpoint", "metrics", "curves"},
+    {"data", "optimization", "checkpoint", "metrics", "curves", "pace", "failure"},
     {"train", "evaluate"},
     {"recipes", "cost"},
-    {"benchmarks", "configuration", "doctor", "report"},
+    {"benchmarks", "configuration", "doctor", "report", "profiling", "tuning"},
     {"commands"},
     {"cli"},
 ]

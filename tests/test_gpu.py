@@ -15,7 +15,7 @@ CPU = Execution(device="cpu", precision="fp32")
 
 
 def losses(folder):
-    return torch.tensor([r["loss"] for r in metrics.read(folder / metrics.LOG)])
+    return torch.tensor([r["loss"] for r in metrics.read(folder / metrics.LOG) if r["kind"] == "train"])
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 0.01), ("bf16", 0.03), ("fp16", 0.03)])

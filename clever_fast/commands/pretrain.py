@@ -5,7 +5,8 @@ import sys
 from clever_fast import distributed
 from clever_fast.configuration import parse_pretrain
 from clever_fast.errors import UserError
-from clever_fast.train import NotFiniteError, train
+from clever_fast.failure import NotFiniteError
+from clever_fast.train import train
 
 
 def pretrain(words: list[str]) -> int:

@@ -20,6 +20,7 @@ from clever_fast.methods.distillation import (
 from clever_fast.methods.method import Batch, Method, Progress
 from clever_fast.models import Backbone, DinoHead
 from clever_fast.ops.orthogonality_loss import Similarity
+from clever_fast.ranges import range_
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +86,12 @@ class CleverMethod(Method):
             "bounded": True,
             "inplace_backward": True,  # nothing reads the student's logits after its loss
         }
-        invariance = ops.distillation_loss(s_ir, t_ir, self.center, **shared)
-        orthogonality = ops.orthogonality_loss(s_ef, t_ef, self.center2, similarity=config.orthogonality, **shared)
-        preg = ops.norm_gap(list(self.student.head.parameters()), list(self.student.head2.parameters()))
-        update_center(self.center, t_ir, config.center_momentum)
-        update_center(self.center2, t_ef, config.center_momentum)
+        with range_("loss"):
+            invariance = ops.distillation_loss(s_ir, t_ir, self.center, **shared)
+            orthogonality = ops.orthogonality_loss(s_ef, t_ef, self.center2, similarity=config.orthogonality, **shared)
+            preg = ops.norm_gap(list(self.student.head.parameters()), list(self.student.head2.parameters()))
+            update_center(self.center, t_ir, config.center_momentum)
+            update_center(self.center2, t_ef, config.center_momentum)
         return {
             "loss": config.invariance_weight * invariance
             + config.orthogonality_weight * orthogonality

@@ -17,6 +17,7 @@ from clever_fast.methods.distillation import (
 )
 from clever_fast.methods.method import Batch, Method, Progress
 from clever_fast.models import Backbone, DinoHead
+from clever_fast.ranges import range_
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,16 +75,17 @@ class DinoMethod(Method):
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         config = self.config
         (s,), (t,) = student_and_teacher_logits(self.student, self.teacher, batch)
-        loss = ops.distillation_loss(
-            s,
-            t,
-            self.center,
-            student_temp=config.student_temp,
-            teacher_temp=config.teacher_temp_at(progress.epoch),
-            bounded=True,
-            inplace_backward=True,
-        )
-        update_center(self.center, t, config.center_momentum)
+        with range_("loss"):
+            loss = ops.distillation_loss(
+                s,
+                t,
+                self.center,
+                student_temp=config.student_temp,
+                teacher_temp=config.teacher_temp_at(progress.epoch),
+                bounded=True,
+                inplace_backward=True,
+            )
+            update_center(self.center, t, config.center_momentum)
         return {"loss": loss, "center_norm": self.center.norm()}
 
     def before_step(self, progress: Progress) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from clever_fast import distributed, ops, schedules
 from clever_fast.methods.method import Batch, Progress
+from clever_fast.ranges import range_
 
 
 class HeadedBackbone(nn.Module):
@@ -46,9 +47,10 @@ def student_and_teacher_logits(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Per head: the student's logits of all crops (V, N, K) and the teacher's of the global crops (G, N, K)."""
     crops = [x for x in (batch.global_crops, batch.local_crops) if x is not None]
-    with torch.no_grad():
+    with range_("teacher"), torch.no_grad():
         t = [x.unflatten(0, (-1, batch.size)) for x in teacher(batch.global_crops)]
-    s = [x.unflatten(0, (-1, batch.size)) for x in student(*crops)]
+    with range_("student"):
+        s = [x.unflatten(0, (-1, batch.size)) for x in student(*crops)]
     return s, t
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clever_fast.ops.crop_pairs import launch
 from clever_fast.ops.distillation_loss.reference import check_pairs
+from clever_fast.ranges import ranged
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 DEVICES = ("cuda", "cpu")
@@ -105,6 +106,7 @@ def _setup(ctx, inputs, output) -> None:
     ctx.set_materialize_grads(False)
 
 
+@ranged("crop_pairs backward")
 def _differentiate(ctx, grad, *_):
     if grad is None:
         return (None,) * 8

@@ -5,8 +5,10 @@ from torch import Tensor
 from clever_fast.ops import extension
 from clever_fast.ops.cross_scan import fused, reference
 from clever_fast.ops.selective_scan import check_states, check_tensors
+from clever_fast.ranges import ranged
 
 
+@ranged("cross_scan")
 def cross_scan(x: Tensor, x_proj_weight: Tensor, dt_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
     """Scans an image in four directions, k = row by row, column by column, and both backwards, and adds the outputs.
 

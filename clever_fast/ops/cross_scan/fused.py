@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from clever_fast.ops import extension
 from clever_fast.ops.selective_scan.fused import channel_splits, segment_length
+from clever_fast.ranges import ranged
 
 
 def cross_scan(x: Tensor, x_proj_weight: Tensor, dt_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
@@ -39,6 +40,7 @@ def _keep(ctx, inputs, output):
     ctx.save_for_backward(*tensors, output[1])
 
 
+@ranged("cross_scan backward")
 def _backward(ctx, dy, _dstates):
     x, low, weight, A, D, bias, states = ctx.saved_tensors
     splits, groups = channel_splits(x.shape[3], x.device), image_groups(len(x), x.device)

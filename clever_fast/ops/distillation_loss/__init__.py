@@ -4,8 +4,10 @@ from torch import Tensor
 
 from clever_fast.ops import selection
 from clever_fast.ops.distillation_loss import reference, released
+from clever_fast.ranges import ranged
 
 
+@ranged("distillation_loss")
 def distillation_loss(
     student: Tensor,
     teacher: Tensor,

@@ -6,8 +6,10 @@ from torch import Tensor
 
 from clever_fast.ops import selection
 from clever_fast.ops.norm_gap import reference
+from clever_fast.ranges import ranged
 
 
+@ranged("norm_gap")
 def norm_gap(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
     """| sum over left of ||p||^2 - sum over right of ||q||^2 |, one total for each side.
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from clever_fast.ranges import ranged
+
 DEVICES = ("cuda", "cpu")
 
 
@@ -39,6 +41,7 @@ def _setup(ctx, inputs, output) -> None:
     ctx.set_materialize_grads(False)
 
 
+@ranged("norm_gap backward")
 def _differentiate(ctx, grad, _):
     sign, *tensors = ctx.saved_tensors
     sides = tensors[: ctx.left], tensors[ctx.left :]

@@ -7,10 +7,12 @@ from torch import Tensor
 from clever_fast.ops import selection
 from clever_fast.ops.distillation_loss.reference import check_pairs
 from clever_fast.ops.orthogonality_loss import reference, released
+from clever_fast.ranges import ranged
 
 Similarity = Literal["cosine", "dot"]
 
 
+@ranged("orthogonality_loss")
 def orthogonality_loss(
     student: Tensor,
     teacher: Tensor,

@@ -5,8 +5,10 @@ from torch import Tensor
 
 from clever_fast.ops import extension
 from clever_fast.ops.selective_scan import fused, reference
+from clever_fast.ranges import ranged
 
 
+@ranged("selective_scan")
 def selective_scan(
     u: Tensor,
     delta: Tensor,

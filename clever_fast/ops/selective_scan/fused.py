@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from clever_fast.ops import extension
+from clever_fast.ranges import ranged
 
 
 def selective_scan(
@@ -51,6 +52,7 @@ def _keep(ctx, inputs, output):
     ctx.save_for_backward(*tensors, output[1])
 
 
+@ranged("selective_scan backward")
 def _backward(ctx, dy, _dstates):
     u, delta, A, B, C, D, bias, states = ctx.saved_tensors
     splits = channel_splits(u.shape[1] // B.shape[1], u.device)

@@ -6,8 +6,10 @@ from torch import Tensor
 
 from clever_fast.ops import selection
 from clever_fast.ops.tensor_lists import reference, released
+from clever_fast.ranges import ranged
 
 
+@ranged("clip_each_")
 def clip_each_(tensors: Sequence[Tensor], norms: Tensor, largest: float) -> None:
     """Scales every tensor of norm above `largest` down to it: t <- t min(1, largest / (norm + 1e-6)).
 
@@ -24,6 +26,7 @@ def clip_each_(tensors: Sequence[Tensor], norms: Tensor, largest: float) -> None
     _form(tensors).clip_each_(tensors, norms, largest)
 
 
+@ranged("lerp_each_")
 def lerp_each_(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: Tensor) -> None:
     """Moves every tensor towards its end: t <- t + weight (end - t); exactly unchanged where the weight is 0.
 
