@@ -28,11 +28,13 @@ from clever_fast.methods import Batch, Progress
 from clever_fast.metrics import Clock
 from clever_fast.optimization import FailureGuard
 from clever_fast.pipelines.reading import Manifest
+from clever_fast.ranges import Stopwatch, listening
 from clever_fast.recipe import Execution, Recipe
 from clever_fast.recipes import RECIPES
 from clever_fast.train import build, train_step
 
 CLOCKS = ("loader", "step", "epoch")
+PHASES = ("data", "teacher", "student", "loss", "backward", "clip", "optimizer", "ema")  # by their ranges' names
 WARM_UP = 2  # steps, compilation included
 QUEUE = 3  # batches that a loader has ready when nobody takes them
 USUAL = {  # of a batch in images, of repetitions, and about the seconds of each
@@ -73,7 +75,7 @@ class Stepper:
     def lap(self, batches: Iterator[Batch], steps: int) -> Lap:
         """So many steps; the host waits for the device at both ends only."""
         synchronize(self.machine.device)
-        joules, used, clock = self.joules() if self.joules else None, time.process_time(), Clock()
+        joules, used, clock = self.joules() if self.joules else None, time.process_time(), Clock(self.machine.device)
         for _ in range(steps):
             batch = clock.waiting(next, batches)
             progress = Progress(self.done, 100_000, 500)
@@ -92,6 +94,16 @@ def noise(recipe: Recipe, machine: Accelerator) -> Batch:
     crops = [torch.randn(rows, 3, size, size, device=machine.device, dtype=dtype) for rows, size in sizes if rows]
     crops = [x.contiguous(memory_format=torch.channels_last) for x in crops]
     return Batch(crops[0], crops[1] if len(crops) > 1 else None, torch.zeros(N, dtype=torch.int64))
+
+
+def phases(stepper: Stepper, batches: Iterator[Batch], steps: int) -> dict[str, float]:
+    """Milliseconds of each part of a step (of the device on a GPU), `other` at the end; together the whole step."""
+    watch = Stopwatch(stepper.machine.device)
+    with listening(watch):
+        stepper.lap(batches, steps)
+    found = {name: ms / steps for name, ms in watch.milliseconds().items()}
+    parts = {name: found[name] for name in PHASES if name in found}
+    return parts | {"other": found["step"] - sum(ms for name, ms in parts.items() if name != "data")}
 
 
 def take(batches: Iterator[Batch], count: int, machine: Accelerator) -> Lap:
@@ -176,6 +188,8 @@ def measure(
         record = {"benchmark": clock, **describe(name, recipe, key, executions[key], machines[key]), **rates(rows)}
         if clock != "loader":
             record |= share_of_peak(record, steppers[key])
+            fed = stream if clock == "epoch" else steppers[key].noise
+            record["phases_ms"] = phases(steppers[key], fed, min(10, counts[clock, key]))
         if clock != "step":
             width, height = np.median(manifest.sizes, axis=0).astype(int).tolist()
             record["data"] = {"images": len(manifest), "size": f"{width}x{height}", "origin": origin}
