@@ -11,31 +11,24 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from itertools import repeat
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from clever_fast import profiling
 from clever_fast.acceleration import Accelerator, accelerator
 from clever_fast.benchmarks.ceilings import ceilings
-from clever_fast.benchmarks.energy import energy_meter
 from clever_fast.benchmarks.measure import conditions, summary
+from clever_fast.benchmarks.stepper import Lap, Stepper, synchronize
 from clever_fast.configuration import flatten
 from clever_fast.cost import gflop_per_image
 from clever_fast.data import PretrainingBatches
-from clever_fast.methods import Batch, Progress
-from clever_fast.metrics import Clock
-from clever_fast.optimization import FailureGuard
+from clever_fast.methods import Batch
 from clever_fast.pipelines.reading import Manifest
-from clever_fast.ranges import Stopwatch, listening
 from clever_fast.recipe import Execution, Recipe
 from clever_fast.recipes import RECIPES
-from clever_fast.train import build, train_step
 
 CLOCKS = ("loader", "step", "epoch")
-PHASES = ("data", "teacher", "student", "loss", "backward", "clip", "optimizer", "ema")  # by their ranges' names
-WARM_UP = 2  # steps, compilation included
 QUEUE = 3  # batches that a loader has ready when nobody takes them
 USUAL = {  # of a batch in images, of repetitions, and about the seconds of each
     "cuda": {"batch": 128, "rounds": 5, "seconds": 4.0, "loader_batch": 128},
@@ -43,67 +36,6 @@ USUAL = {  # of a batch in images, of repetitions, and about the seconds of each
 }
 SMALL = {"global_size": 64, "local_size": 32, "local_crops": 2}  # on a CPU, of the recipes of large images
 SMALL_HEADS = {"prototypes": 4096, "hidden": 512}  # whose optimizer would else be most of so small a step
-
-
-class Lap(NamedTuple):
-    """One round of a clock."""
-
-    images: int
-    seconds: float
-    waited: float = 0.0  # seconds, for data
-    cpu_seconds: float = 0.0  # of all threads
-    joules: float | None = None
-
-
-class Stepper:
-    """A method in training on one machine, past its warm-up and compilation."""
-
-    def __init__(self, recipe: Recipe, machine: Accelerator):
-        self.recipe, self.machine, self.done = recipe, machine, 1000  # past the epoch of frozen layers
-        on_gpu = machine.device.type == "cuda"
-        before = torch.cuda.memory_allocated() if on_gpu else 0
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-        self.trained = build(recipe, machine)
-        self.model = machine.parallel(self.trained.method)
-        overflow = self.trained.scaler.is_enabled()
-        self.guard = FailureGuard(self.trained.method, machine.device, overflow_is_normal=overflow)
-        self.noise, self.joules = repeat(noise(recipe, machine)), energy_meter(machine.device)
-        self.warm_up = self.lap(self.noise, WARM_UP).seconds
-        self.peak_mib = (torch.cuda.max_memory_allocated() - before) / 2**20 if on_gpu else None
-
-    def lap(self, batches: Iterator[Batch], steps: int) -> Lap:
-        """So many steps; the host waits for the device at both ends only."""
-        synchronize(self.machine.device)
-        joules, used, clock = self.joules() if self.joules else None, time.process_time(), Clock(self.machine.device)
-        for _ in range(steps):
-            batch = clock.waiting(next, batches)
-            progress = Progress(self.done, 100_000, 500)
-            train_step(self.model, self.trained, self.guard, batch, progress, self.recipe, self.machine)
-            self.done += 1
-        synchronize(self.machine.device)
-        seconds, used = clock.seconds, time.process_time() - used
-        spent = None if joules is None else self.joules() - joules
-        return Lap(steps * self.recipe.batch_size, seconds, clock.waited, used, spent)
-
-
-def noise(recipe: Recipe, machine: Accelerator) -> Batch:
-    """A batch of the recipe's shapes, as the loader would hand it over."""
-    N, dtype = recipe.batch_size, getattr(torch, machine.input_dtype)
-    sizes = [(2 * N, recipe.global_size), (recipe.local_crops * N, recipe.local_size)]
-    crops = [torch.randn(rows, 3, size, size, device=machine.device, dtype=dtype) for rows, size in sizes if rows]
-    crops = [x.contiguous(memory_format=torch.channels_last) for x in crops]
-    return Batch(crops[0], crops[1] if len(crops) > 1 else None, torch.zeros(N, dtype=torch.int64))
-
-
-def phases(stepper: Stepper, batches: Iterator[Batch], steps: int) -> dict[str, float]:
-    """Milliseconds of each part of a step (of the device on a GPU), `other` at the end; together the whole step."""
-    watch = Stopwatch(stepper.machine.device)
-    with listening(watch):
-        stepper.lap(batches, steps)
-    found = {name: ms / steps for name, ms in watch.milliseconds().items()}
-    parts = {name: found[name] for name in PHASES if name in found}
-    return parts | {"other": found["step"] - sum(ms for name, ms in parts.items() if name != "data")}
 
 
 def take(batches: Iterator[Batch], count: int, machine: Accelerator) -> Lap:
@@ -189,7 +121,8 @@ def measure(
         if clock != "loader":
             record |= share_of_peak(record, steppers[key])
             fed = stream if clock == "epoch" else steppers[key].noise
-            record["phases_ms"] = phases(steppers[key], fed, min(10, counts[clock, key]))
+            steps = min(10, counts[clock, key])
+            record["phases_ms"] = profiling.split(profiling.timed(steppers[key], fed, steps), steps)
         if clock != "step":
             width, height = np.median(manifest.sizes, axis=0).astype(int).tolist()
             record["data"] = {"images": len(manifest), "size": f"{width}x{height}", "origin": origin}
@@ -247,11 +180,6 @@ def share_of_peak(record: dict, stepper: Stepper) -> dict:
         "warm_up_s": stepper.warm_up,
         **memory,
     }
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def settle() -> None:

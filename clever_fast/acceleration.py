@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import distributions
 from typing import Any
 
@@ -125,14 +125,12 @@ def settings(machine: Accelerator) -> dict[str, Any]:
     """What a run's records say about how it is computed: hardware, versions and the flags of torch's libraries."""
     packages = ("torch", "triton", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
     installed = {d.metadata["Name"]: d.version for name in packages for d in distributions(name=name)}
+    flags = {field.name: getattr(machine, field.name) for field in fields(machine)}
     return {
-        "device": str(machine),
+        **{name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in flags.items()},
+        "hardware": str(machine),
         "processes": distributed.world_size(),
         "versions": {"python": platform.python_version(), "cuda": torch.version.cuda, **installed},
-        "channels_last": machine.channels_last,
-        "kernels": machine.kernels,
-        "fused_optimizer": machine.fused_optimizer,
-        "prefetch": machine.prefetch,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
     }

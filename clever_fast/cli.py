@@ -1,7 +1,9 @@
 """`clever-fast`: one command a module of `clever_fast.commands`, imported when it is called."""
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from clever_fast.errors import UserError
@@ -12,6 +14,7 @@ COMMANDS = {
     "evaluate knn": "k-NN accuracy of a run's features, against an untrained encoder and raw pixels",
     "recipes": "list the recipes with their epochs, policy and expected cost",
     "index": "decode every image of a folder once and list what is unreadable",
+    "profile": "time the parts of a step, trace it, list its costliest kernels, run nsys and ncu",
     "doctor": "check the machine and a data folder, with a remedy for each fault",
     "bench all": "time the loader, the step and both together for every backbone, and the kernels",
     "bench loader": "time the loader alone, on your images or on generated ones",
@@ -51,13 +54,20 @@ def _run(words: list[str]) -> Any:
         raise UserError(f"no command {' '.join(words[:2])!r}; the commands are {', '.join(near)}")
     module, rest = import_module(f"clever_fast.commands.{name.split()[0]}"), words[len(name.split()) :]
     function = getattr(module, name.split()[-1])
-    if name == "pretrain":
+    if name in ("pretrain", "profile"):  # they parse their words themselves
         return function(rest)
     from clever_fast.configuration import Parser
 
     parser = Parser(prog=f"clever-fast {name}")
     parser.add_function_arguments(function, as_positional=not name.startswith("evaluate"))
-    return function(**parser.parse_args(rest).as_dict())
+    return function(**parser.parse_args(_with_values(function, rest)).as_dict())
+
+
+def _with_values(function: Callable, words: list[str]) -> list[str]:
+    """`--flag` alone becomes `--flag=true`, for the parameters that are true or false."""
+    flags = {f"--{name}" for name, parameter in signature(function).parameters.items() if parameter.annotation is bool}
+    nexts = [*words[1:], "--"]
+    return [f"{w}=true" if w in flags and after.startswith("-") else w for w, after in zip(words, nexts, strict=False)]
 
 
 def _usage() -> str:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -15,6 +15,7 @@ from clever_fast.pipelines.policies import POLICIES
 from clever_fast.recipe import EXECUTIONS, Execution, Recipe, Run
 from clever_fast.recipes import RECIPES
 
+S = TypeVar("S")
 DESCRIPTION = (
     "Pretrain a recipe on a folder of images. --recipe NAME and --execution NAME (fast, plain) choose the values that "
     "the options below override."
@@ -37,7 +38,12 @@ class Parser(ArgumentParser):
 
 
 def parse_pretrain(words: list[str]) -> tuple[Recipe, Execution, Run]:
-    """Read `pretrain`'s command line.
+    """Read `pretrain`'s command line; see `parse`."""
+    return parse("pretrain", DESCRIPTION, Run, words)
+
+
+def parse(command: str, description: str, settings: type[S], words: list[str]) -> tuple[Recipe, Execution, S]:
+    """Read the command line of a command that takes a recipe, an execution and the fields of `settings`.
 
     `--recipe` is the name of a recipe or a YAML file, `--execution` the name of an execution; `--config` is a YAML file
     of what `--print_config` prints. What stands on the command line overrides what stands in a file, which overrides
@@ -50,12 +56,12 @@ def parse_pretrain(words: list[str]) -> tuple[Recipe, Execution, Run]:
     if name is None and not {"-h", "--help"} & set(words):
         raise UserError("--recipe NAME or FILE is missing; `clever-fast recipes` lists the names")
     base = RECIPES[name or "clever_vits16_in100"]
-    values = _parser(name, base).parse_args(words)
+    values = _parser(command, description, settings, name, base).parse_args(words)
     plain = values.recipe.as_dict()
     plain.pop("base")
     plain["method"]["name"] = base.method.name
-    execution, run = values.pop("execution"), {field.name: values[field.name] for field in fields(Run)}
-    return Recipe.from_dict(plain), Execution(**execution.as_dict()), Run(**run)
+    execution, others = values.pop("execution"), {field.name: values[field.name] for field in fields(settings)}
+    return Recipe.from_dict(plain), Execution(**execution.as_dict()), settings(**others)
 
 
 def find_recipe(name: str) -> str:
@@ -82,10 +88,10 @@ def find_execution(name: str) -> Execution:
     return EXECUTIONS[name]
 
 
-def _parser(name: str | None, base: Recipe) -> Parser:
-    parser = Parser(prog="clever-fast pretrain", description=DESCRIPTION)
+def _parser(command: str, description: str, settings: type, name: str | None, base: Recipe) -> Parser:
+    parser = Parser(prog=f"clever-fast {command}", description=description)
     parser.add_argument("--config", action="config", help="YAML file of options, as --print_config prints it.")
-    parser.add_class_arguments(Run)
+    parser.add_class_arguments(settings)
     parser.add_argument(
         "--recipe.base", default=name, help="The recipe that the options override; --recipe NAME is short for it."
     )

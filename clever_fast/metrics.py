@@ -3,8 +3,10 @@
 import json
 import math
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,8 +14,10 @@ from torch import Tensor
 from clever_fast import distributed
 from clever_fast.console import Screen
 from clever_fast.methods import Progress
+from clever_fast.ranges import mark, range_, seconds_between
 
 LOG = "metrics.jsonl"
+T = TypeVar("T")
 
 
 class Meter:
@@ -34,6 +38,39 @@ class Meter:
         values = distributed.mean(self._sum / self._steps).tolist()
         self._sum, self._steps = None, 0
         return dict(zip(self._names, values, strict=True))
+
+
+class Clock:
+    """Time of one log interval, split into waiting for data and everything else.
+
+    On a GPU, waiting is what its stream stands idle between a step's last kernel and the next batch: a host that runs
+    ahead of the device waits for nothing that matters. It is read only after the host has waited for the device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.restart()
+
+    def restart(self) -> None:
+        self.begin, self.steps, self._waits = time.perf_counter(), 0, []
+
+    def waiting(self, get: Callable[..., T], *args: Any) -> T:
+        """`get(*args)`, its time counted as waiting for data, and one step."""
+        begin = mark(self.device)
+        with range_("data"):
+            result = get(*args)
+        self._waits.append((begin, mark(self.device)))
+        self.steps += 1
+        return result
+
+    @property
+    def waited(self) -> float:
+        """Seconds; on a GPU those of marks that it has passed."""
+        return sum(seconds_between(begin, end) for begin, end in self._waits)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.begin
 
 
 class Log:

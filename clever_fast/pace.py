@@ -1,53 +1,15 @@
-"""How fast a run goes: its clock, one warning where it is much slower than it could be, and no pauses for garbage."""
+"""How steadily a run goes: one warning where it is much slower than it could be, and no pauses for garbage."""
 
 import gc
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-import torch
 
 from clever_fast.acceleration import Accelerator
-from clever_fast.ranges import mark, range_, seconds_between
+from clever_fast.metrics import Clock
 
-T = TypeVar("T")
 WARM_UP = 5  # steps in which a run makes what it keeps
 SLOW, INTERVALS = 2.0, 3  # times the compute clock, and log intervals in a row, before a run is called slow
-
-
-class Clock:
-    """Time of one log interval, split into waiting for data and everything else.
-
-    On a GPU, waiting is what its stream stands idle between a step's last kernel and the next batch: a host that runs
-    ahead of the device waits for nothing that matters. It is read only after the host has waited for the device.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.restart()
-
-    def restart(self) -> None:
-        self.begin, self.steps, self._waits = time.perf_counter(), 0, []
-
-    def waiting(self, get: Callable[..., T], *args: Any) -> T:
-        """`get(*args)`, its time counted as waiting for data, and one step."""
-        begin = mark(self.device)
-        with range_("data"):
-            result = get(*args)
-        self._waits.append((begin, mark(self.device)))
-        self.steps += 1
-        return result
-
-    @property
-    def waited(self) -> float:
-        """Seconds; on a GPU those of marks that it has passed."""
-        return sum(seconds_between(begin, end) for begin, end in self._waits)
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.begin
 
 
 class Pace:

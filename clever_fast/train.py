@@ -12,10 +12,10 @@ from clever_fast.data import PretrainingBatches, identity
 from clever_fast.evaluate import knn
 from clever_fast.failure import stop_if_not_finite
 from clever_fast.methods import Batch, Method, Progress
-from clever_fast.metrics import Log, Meter, peak_memory_mib
+from clever_fast.metrics import Clock, Log, Meter, peak_memory_mib
 from clever_fast.ops import clip_each_, selection
 from clever_fast.optimization import FailureGuard, gradient_norms, make_optimizer, schedule, step_unless
-from clever_fast.pace import WARM_UP, Clock, Pace, frozen_garbage
+from clever_fast.pace import WARM_UP, Pace, frozen_garbage
 from clever_fast.pipelines.reading import Manifest, open_manifest
 from clever_fast.ranges import range_, ranged
 from clever_fast.recipe import Execution, Recipe, Run
