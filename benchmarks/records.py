@@ -8,9 +8,19 @@ from pathlib import Path
 
 from clever_fast.errors import UserError
 
+BACKBONE_TITLES = {
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "vit_tiny_patch16": "ViT-T/16",
+    "vit_small_patch16": "ViT-S/16",
+    "vit_base_patch16": "ViT-B/16",
+    "vmamba_tiny": "VMamba-T",
+    "vmamba_small": "VMamba-S",
+    "vmamba_base": "VMamba-B",
+}
 TRAINING = ("loader", "step", "epoch")  # the benchmarks of clever_fast.benchmarks.clocks
 NEEDED = ("date", "commit", "cpu", "cores", "versions")  # of every record
-NEEDED_OF_TRAINING = ("recipe", "backbone", "execution", "device", "precision", "crops", "batch", "images_per_second")
+NEEDED_OF_TRAINING = ("recipe", "method", "backbone", "execution", "device", "precision", "crops", "batch")
 # what has to be equal for two speeds to be comparable: everything that is not the code
 CONDITIONS = ("device", "cpu", "cores", "driver", "cuda", "python", "versions", "precision", "threads", "settings")
 WORK = ("changes", "policy", "crops", "batch", "data")
@@ -34,6 +44,12 @@ def read(place: Path) -> list[dict]:
 def training(records: Iterable[dict]) -> list[dict]:
     """Those of the three clocks, the newest for each way of running each recipe."""
     return list({_key(r): r for r in records if r["benchmark"] in TRAINING}.values())
+
+
+def title(record: dict) -> str:
+    """The method and the backbone as papers write them."""
+    method = {"clever": "CLeVER", "dino": "DINO"}.get(record["method"], record["method"])
+    return f"{method} {BACKBONE_TITLES.get(record['backbone'], record['backbone'])}"
 
 
 def differences(a: dict, b: dict, names: Iterable[str]) -> list[str]:
@@ -67,11 +83,11 @@ def _lines(path: Path) -> list[str]:
 def _parse(path: Path, number: int, line: str) -> dict:
     try:
         record = json.loads(line)
-        wanted = ("benchmark", *NEEDED, *(NEEDED_OF_TRAINING if record["benchmark"] in TRAINING else ()))
-        missing = [name for name in wanted if name not in record]
-        if "images_per_second" in wanted and not missing and "median" not in record["images_per_second"]:
-            missing = ["images_per_second.median"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        timed = record["benchmark"] in TRAINING
+        missing = [name for name in (*NEEDED, *(NEEDED_OF_TRAINING if timed else ())) if name not in record]
+        if timed and not {"median", "low", "high"} <= record.get("images_per_second", {}).keys():
+            missing.append("images_per_second with median, low and high")
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
         raise UserError(f"line {number} of {path} is no record of `clever-fast bench`") from None
     if missing:
         raise UserError(f"line {number} of {path} is a record of another format: it lacks {', '.join(missing)}")

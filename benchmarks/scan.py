@@ -142,6 +142,11 @@ def synchronize(x: Tensor) -> None:
         torch.cuda.synchronize()
 
 
+def complete(record: dict) -> bool:
+    """Whether the Python loop was timed too, as the table in docs/ has it."""
+    return any(LOOPS in form for form in record["ms"])
+
+
 def table(records: list[dict]) -> str:
     lines = []
     for op in ("selective_scan", "cross_scan"):
