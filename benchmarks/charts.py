@@ -18,7 +18,7 @@ STYLE = """
 @media (max-width: 40rem) { .chart { grid-template-columns: 1fr; gap: .1rem } .chart .value { margin-bottom: .6rem }
   .chart .axis { grid-column: 1 } }
 """
-BLUE, GREY, TRACK, RED = "#2f6fdb", "#b9c3d3", "#eef1f6", "#c0392b"
+BLUE, GREY, TRACK, BAND, RED = "#2f6fdb", "#b9c3d3", "#eef1f6", "#cfe3d4", "#c0392b"
 # lines for what is predicted: it must not look like what is measured
 HATCH = (
     '<svg width="0" height="0" style="position:absolute"><defs><pattern id="hatch" width="6" height="6" '

@@ -29,10 +29,9 @@ from clever_fast.recipe import Execution, Recipe
 from clever_fast.recipes import RECIPES
 
 CLOCKS = ("loader", "step", "epoch")
-QUEUE = 3  # batches that a loader has ready when nobody takes them
 USUAL = {  # of a batch in images, of repetitions, and about the seconds of each
     "cuda": {"batch": 128, "rounds": 5, "seconds": 4.0, "loader_batch": 128},
-    "cpu": {"batch": 2, "rounds": 3, "seconds": 0.6, "loader_batch": 16},
+    "cpu": {"batch": 2, "rounds": 3, "seconds": 0.5, "loader_batch": 16},
 }
 SMALL = {"global_size": 64, "local_size": 32, "local_crops": 2}  # on a CPU, of the recipes of large images
 SMALL_HEADS = {"prototypes": 4096, "hidden": 512}  # whose optimizer would else be most of so small a step
@@ -41,8 +40,7 @@ SMALL_HEADS = {"prototypes": 4096, "hidden": 512}  # whose optimizer would else 
 def take(batches: Iterator[Batch], count: int, machine: Accelerator) -> Lap:
     """So many batches of the loader, beyond those that it had ready."""
     images = 0
-    for _ in range(QUEUE):
-        next(batches)
+    empty(batches, machine)
     synchronize(machine.device)
     begin, used = time.perf_counter(), time.process_time()
     for _ in range(count):
@@ -52,10 +50,15 @@ def take(batches: Iterator[Batch], count: int, machine: Accelerator) -> Lap:
     return Lap(images, seconds, seconds, time.process_time() - used)
 
 
+def empty(batches: Iterator[Batch], machine: Accelerator) -> None:
+    """Throws away what the loader had ready."""
+    for _ in range(machine.prefetch + 1):
+        next(batches)
+
+
 def feed(stepper: Stepper, batches: Iterator[Batch], steps: int) -> Lap:
     """So many steps on the loader's batches; one more comes before them, so that the queue is as full as in a run."""
-    for _ in range(QUEUE):
-        next(batches)
+    empty(batches, stepper.machine)
     stepper.lap(batches, 1)
     return stepper.lap(batches, steps)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from clever_fast.benchmarks import ops, scan
 from clever_fast.benchmarks.measure import write_section
-from clever_fast.benchmarks.records import title, training
+from clever_fast.benchmarks.records import number, title, training
 from clever_fast.benchmarks.report import PUBLISHED_CROPS, in_order, where
 from clever_fast.cost import GOOD_SHARE, IMAGES, PEAK_TFLOPS, gflop_per_image, predicted_rate
 from clever_fast.errors import UserError
@@ -52,8 +52,8 @@ def overview(rows: list[dict]) -> str:
         cells = [title({"method": "", "backbone": backbone.name}).strip()]
         for place in places:
             rate = [r for r in _at(chosen, place) if r["backbone"] == backbone.name]
-            cells.append(f"{rate[-1]['images_per_second']['median']:,.3g}" if rate else "")
-        cells += [_predicted(gflop_per_image(RECIPES[f"clever_{name}_in100"]), gpu, "{:,.0f}") for gpu in PEAK_TFLOPS]
+            cells.append(number(rate[-1]["images_per_second"]["median"]) if rate else "")
+        cells += [_predicted(gflop_per_image(RECIPES[f"clever_{name}_in100"]), gpu) for gpu in PEAK_TFLOPS]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + f"\n\n{_formula()} The paper's run reaches 251 on an A100 with ViT-S.\n" + _when(chosen)
 
@@ -69,7 +69,7 @@ def expected(rows: list[dict]) -> str:
     for name, backbone in NETWORKS.items():
         gflop = gflop_per_image(RECIPES[f"clever_{name}_in100"])
         cells = [title({"method": "", "backbone": backbone.name}).strip(), f"{gflop:,.1f}"]
-        cells += [_predicted(gflop, gpu, "{:,.0f}") for gpu in PEAK_TFLOPS]
+        cells += [_predicted(gflop, gpu) for gpu in PEAK_TFLOPS]
         for data in DATA:
             hours = [IMAGES[data] * EPOCHS[data] / predicted_rate(gflop, "A100", s) / 3600 for s in GOOD_SHARE[::-1]]
             cells.append(" to ".join(f"{h:,.1f}" for h in hours))
@@ -97,8 +97,8 @@ def step_table(steps: list[dict]) -> str:
         ratio = f"**{rates['fast'] / rates['plain']:.2f}**" if {"fast", "plain"} <= rates.keys() else ""
         fast = found.get("fast", {})
         cells = [recipe, f"{place}, {precision}", crops, str(batch)]
-        cells += [f"{rates[name]:,.4g}" if name in rates else "" for name in executions]
-        cells += [ratio, f"{fast['tflops']:.3g}" if fast else ""]
+        cells += [number(rates[name]) if name in rates else "" for name in executions]
+        cells += [ratio, number(fast["tflops"]) if fast else ""]
         cells.append(f"{fast['share_of_peak']:.1%}" if "share_of_peak" in fast else "")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + f"\n\nMedians of alternating rounds. {_when(steps)}"
@@ -112,8 +112,8 @@ def _at(rows: list[dict], place: tuple) -> list[dict]:
     return [r for r in rows if (where(r), r["crops"], r["batch"]) == place]
 
 
-def _predicted(gflop: float, gpu: str, form: str) -> str:
-    return " to ".join(form.format(predicted_rate(gflop, gpu, share)) for share in GOOD_SHARE)
+def _predicted(gflop: float, gpu: str) -> str:
+    return " to ".join(number(predicted_rate(gflop, gpu, share)) for share in GOOD_SHARE)
 
 
 def _formula() -> str:

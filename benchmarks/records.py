@@ -52,6 +52,11 @@ def title(record: dict) -> str:
     return f"{method} {BACKBONE_TITLES.get(record['backbone'], record['backbone'])}"
 
 
+def number(value: float) -> str:
+    """Three digits that count, and all of those before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def differences(a: dict, b: dict, names: Iterable[str]) -> list[str]:
     """What is not equal in two records, in words."""
     found = []

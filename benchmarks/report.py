@@ -7,7 +7,7 @@ from html import escape
 from itertools import groupby
 
 from clever_fast.benchmarks import charts
-from clever_fast.benchmarks.records import title, training
+from clever_fast.benchmarks.records import number, title, training
 from clever_fast.cost import GOOD_SHARE, PEAK_TFLOPS, PUBLISHED, gflop_per_image, predicted_rate
 from clever_fast.page import document
 from clever_fast.profiling import COLOURS
@@ -16,8 +16,10 @@ from clever_fast.recipes import NETWORKS, RECIPES
 PUBLISHED_CROPS = "2x224 + 8x96"
 STYLE = (
     charts.STYLE
-    + ".wide { overflow-x: auto } table { font-size: .95rem } th, td { white-space: nowrap; font-variant-numeric: tabular-nums } td:last-child, "
-    "th:last-child { text-align: left } h3 { margin: 1.6rem 0 .2rem; font-size: 1.02rem }"
+    + """
+.wide { overflow-x: auto } table { font-size: .95rem } h3 { margin: 1.6rem 0 .2rem; font-size: 1.02rem }
+th, td { white-space: nowrap; font-variant-numeric: tabular-nums } td:last-child, th:last-child { text-align: left }
+"""
 )
 
 
@@ -48,8 +50,8 @@ def _head(rows: list[dict], records: list[dict]) -> Iterator[str]:
     numbers = []
     if last := next((r for r in reversed(rows) if "ceilings" in r), None):
         product, copied = last["ceilings"]["product_tflops"], last["ceilings"]["copy_gb_s"]
-        numbers += [f"<span><b>{product:,.3g} TFLOP/s</b>a large {last['precision']} product</span>"]
-        numbers += [f"<span><b>{copied:,.3g} GB/s</b>a large copy, read and written</span>"]
+        numbers += [f"<span><b>{number(product)} TFLOP/s</b>a large {last['precision']} product</span>"]
+        numbers += [f"<span><b>{number(copied)} GB/s</b>a large copy, read and written</span>"]
     if loader := next((r for r in reversed(rows) if r["benchmark"] == "loader"), None):
         rate = loader["images_per_second"]["median"]
         numbers += [f"<span><b>{rate:,.0f} images/s</b>the loader alone, {loader['policy']}, {loader['crops']}</span>"]
@@ -64,8 +66,7 @@ def _rates(rows: list[dict]) -> Iterator[str]:
     yield "<h2>Images per second of a step</h2>"
     yield (
         '<p class="note">A whole step on a fixed batch: teacher, student, losses, backward, clip, optimizer and the '
-        "teacher's average. The dark line spans the rounds. The peak is a large product, measured in the same run: "
-        "40 to 50 % is what a well-run step reaches.</p>"
+        "teacher's average. The dark line spans the rounds.</p>"
     )
     for (place, precision, crops, batch), group in groupby(sorted(steps, key=_size), _size):
         group = list(group)
@@ -78,9 +79,21 @@ def _rates(rows: list[dict]) -> Iterator[str]:
             rate, plain = r["images_per_second"], r["execution"] == "plain"
             shapes = charts.track() + charts.bar(0, rate["median"], top, charts.GREY if plain else charts.BLUE)
             shapes += charts.spread(rate, top) + (charts.mark(PUBLISHED, top, hint="paper") if published else "")
-            share = f" <small>{r['share_of_peak']:.1%} of peak</small>" if "share_of_peak" in r else ""
-            lines.append((name, shapes, f"{rate['median']:,.3g}{share}"))
+            lines.append((name, shapes, f"{number(rate['median'])} <small>images/s</small>"))
         yield charts.chart(lines, {f"paper's run on an A100: {PUBLISHED:.0f}": PUBLISHED} if published else None, top)
+        yield from _roofline([r for r in group if "share_of_peak" in r])
+
+
+def _roofline(rows: list[dict]) -> Iterator[str]:
+    if not rows:
+        return
+    product = rows[-1]["ceilings"]["product_tflops"]
+    yield f'<p class="note">Against the peak, a large product at {number(product)} TFLOP/s; the band is 40 to 50 %:</p>'
+    yield charts.chart(
+        (name, charts.track() + charts.bar(*GOOD_SHARE, 1, charts.BAND) + charts.bar(0, r["share_of_peak"], 1), text)
+        for name, r in zip(_labels(rows), rows)
+        for text in [f"{r['share_of_peak']:.1%} <small>{number(r['tflops'])} TFLOP/s</small>"]
+    )
 
 
 def _size(r: dict) -> tuple:
@@ -104,7 +117,7 @@ def _limits(rows: list[dict]) -> Iterator[str]:
     named, lines = _labels(fed), []
     for r, name in zip(fed, named):
         loader, step, both = (clock.get((which, *_same(r))) for which in ("loader", "step", "epoch"))
-        rates = ["not measured" if rate is None else f"{rate:,.3g}" for rate in (loader, step, both)]
+        rates = ["not measured" if rate is None else f"{number(rate)}" for rate in (loader, step, both)]
         lines.append([name, *rates, f"{r['data_wait']:.0%}", _verdict(step, both, r)])
     head = ("images/s", "loader alone", "step alone", "both together", "waits for data", "limited by")
     yield charts.table(head, lines)
@@ -118,7 +131,7 @@ def _verdict(step: float | None, both: float, record: dict) -> str:
     if record["data_wait"] > 0.1:
         return "the loader"
     if step and both < 0.9 * step and record["device"] == "cpu":
-        return "the step, beside a loader on the same cores"
+        return "cores shared with the loader"
     return "the step"
 
 
@@ -143,7 +156,7 @@ def _phases(rows: list[dict]) -> Iterator[str]:
             shapes += charts.bar(left, left + ms, whole, COLOURS[name], hint)
             left += ms
             used.add(name)
-        lines.append((label, shapes, f"{whole:,.3g} ms <small>{r['batch']} images</small>"))
+        lines.append((label, shapes, f"{number(whole)} ms <small>{r['batch']} images</small>"))
     yield charts.legend({name: colour for name, colour in COLOURS.items() if name in used})
     yield charts.chart(lines)
     yield '<p class="note">data is the wait for the loader; decoding and augmenting go on beside the step.</p>'
@@ -171,7 +184,7 @@ def _kernels(records: list[dict]) -> Iterator[str]:
     for op in dict.fromkeys(op for op, _ in found):
         yield f"<h3>{escape(op)}</h3>"
         yield charts.chart(
-            (size, charts.track() + charts.bar(0, rate, copy), f"{rate / copy:.0%} <small>{ms:,.3g} ms</small>")
+            (size, charts.track() + charts.bar(0, rate, copy), f"{rate / copy:.0%} <small>{number(ms)} ms</small>")
             for (name, size), (rate, copy, ms) in found.items()
             if name == op
         )
@@ -229,7 +242,7 @@ def _conditions(rows: list[dict], records: list[dict]) -> Iterator[str]:
         rate, joules = r["images_per_second"], r.get("joules_per_image", {}).get("median")
         numbers = [f"{rate[name]:,.4g}" for name in ("median", "low", "high")]
         others = (r.get("tflops"), r.get("warm_up_s"), r.get("peak_mib"), joules)
-        cells = ["" if value is None else f"{value:,.3g}" for value in others]
+        cells = ["" if value is None else f"{number(value)}" for value in others]
         lines.append([r["recipe"], r["benchmark"], r["execution"], *numbers, rate.get("rounds", ""), *cells, r["date"]])
     yield f"<details><summary>All {len(lines)} rows</summary>{charts.table(head, lines)}</details>"
     yield "<pre>clever-fast bench all\nclever-fast bench report</pre>"

@@ -12,6 +12,7 @@ import torch
 from clever_fast.bar import rounds_bar
 from clever_fast.benchmarks import clocks
 from clever_fast.benchmarks.measure import append
+from clever_fast.benchmarks.records import number
 from clever_fast.configuration import find_execution, find_recipe
 from clever_fast.errors import UserError
 from clever_fast.pipelines.reading import Manifest, open_manifest
@@ -87,7 +88,7 @@ def line(r: dict) -> str:
     """What a record found, on one line."""
     parts = [f"{spread(r['images_per_second'])} images/s"]
     if "tflops" in r:
-        parts.append(f"{r['tflops']:.3g} TFLOP/s, {r['share_of_peak']:.1%} of a large product")
+        parts.append(f"{number(r['tflops'])} TFLOP/s, {r['share_of_peak']:.1%} of a large product")
     if r["benchmark"] == "epoch":
         parts.append(f"waiting for data {r['data_wait']:.0%}")
     if r["benchmark"] == "loader":
@@ -101,4 +102,4 @@ def line(r: dict) -> str:
 
 
 def spread(rate: dict[str, float]) -> str:
-    return f"{rate['median']:.4g} ({rate['low']:.4g} to {rate['high']:.4g})"
+    return f"{number(rate['median'])} ({number(rate['low'])} to {number(rate['high'])})"

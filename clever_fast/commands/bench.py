@@ -33,7 +33,7 @@ def loader(
         recipe: whose crops and policy are made.
         batch: images of a batch; 128 on a GPU, 16 on a CPU.
         rounds: repetitions; 5 on a GPU, 3 on a CPU.
-        seconds: about the length of a repetition; 4 on a GPU, 0.6 on a CPU.
+        seconds: about the length of a repetition; 4 on a GPU, 0.5 on a CPU.
         records: folder that the records are added to.
     """
     session.time_recipes(
@@ -57,7 +57,7 @@ def step(
         executions: names, with commas between them; the ratio is that of the first to each other.
         batch: images of a batch; 128 on a GPU, 2 on a CPU.
         rounds: repetitions; 5 on a GPU, 3 on a CPU.
-        seconds: about the length of a repetition; 4 on a GPU, 0.6 on a CPU.
+        seconds: about the length of a repetition; 4 on a GPU, 0.5 on a CPU.
         records: folder that the records are added to.
     """
     names = _words(recipes), _words(executions)
@@ -139,7 +139,7 @@ def all(*, data: Path | None = None, batch: int | None = None, records: Path = R
     """
     executions = ["fast", "plain"] if torch.cuda.is_available() else ["fast"]
     session.time_recipes([USUAL], ["fast"], ("loader",), records, data=data, batch=batch)
-    session.time_recipes(_words(EVERY), executions, ("step", "epoch"), records, data=data, batch=batch)
+    session.time_recipes(_words(EVERY), executions, clocks.CLOCKS, records, data=data, batch=batch)
     ops(rounds=3, records=records)
 
 
