@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clever_fast.benchmarks import clocks, session
+from clever_fast.benchmarks.records import number
 from clever_fast.benchmarks.measure import append
 from clever_fast.cost import IMAGES
 from clever_fast.errors import UserError
@@ -197,7 +198,7 @@ def _words(text: str) -> list[str]:
 def _estimate(record: dict) -> None:
     """What the measured rate would make of ImageNet."""
     rate = record["images_per_second"]["median"]
-    print(f"Estimates from {rate:.4g} images/s at {record['crops']}, not measurements:")
+    print(f"Estimates from {number(rate)} images/s at {record['crops']}, not measurements:")
     for data, epochs in EPOCHS.items():
         hours = IMAGES[data] / rate / 3600
         print(f"  {data}: {hours:,.2f} h an epoch, {epochs * hours:,.1f} h for the published {epochs} epochs")

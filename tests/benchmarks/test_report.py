@@ -11,7 +11,7 @@ from PIL import Image
 from clever_fast.benchmarks import markdown
 from clever_fast.benchmarks.report import html_page
 from clever_fast.errors import UserError
-from tests.benchmarks.rows import row, write
+from tests.benchmarks.rows import row
 
 PHASES = {"data": 1.0, "teacher": 4.0, "student": 10.0, "backward": 20.0, "optimizer": 4.0, "other": 1.0}
 SCAN = {
