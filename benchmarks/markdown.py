@@ -44,7 +44,8 @@ def overview(rows: list[dict]) -> str:
     """CLeVER per backbone: what was measured, and apart from it what is predicted."""
     chosen = [r for r in rows if r["benchmark"] == "step" and r["execution"] == "fast" and r["method"] == "clever"]
     places = list(dict.fromkeys((where(r), r["crops"], r["batch"]) for r in chosen))
-    places = [place for place in places if any(r["recipe"] in _in100() for r in _at(chosen, place))]
+    networks = {place: len({r["backbone"] for r in _at(chosen, place)} & _names()) for place in places}
+    places = [place for place in places if networks[place] and networks[place] == max(networks.values())]
     heads = [f"{place}, {batch} images of {crops}: measured" for place, crops, batch in places]
     heads += [f"{gpu}, {PUBLISHED_CROPS}: *predicted*" for gpu in PEAK_TFLOPS]
     lines = [f"| CLeVER, images/s | {' | '.join(heads)} |", f"|---{'|---' * len(heads)}|"]
@@ -104,8 +105,8 @@ def step_table(steps: list[dict]) -> str:
     return "\n".join(lines) + f"\n\nMedians of alternating rounds. {_when(steps)}"
 
 
-def _in100() -> set[str]:
-    return {f"clever_{name}_in100" for name in NETWORKS}
+def _names() -> set[str]:
+    return {backbone.name for backbone in NETWORKS.values()}
 
 
 def _at(rows: list[dict], place: tuple) -> list[dict]:
