@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -114,22 +115,21 @@ def _decoding(generator: np.random.Generator, count: int) -> Difference:
 
 def _crop(generator: np.random.Generator, count: int) -> list[Difference]:
     pictures = [photograph(generator, 500, 375) for _ in range(count)]
-    crop = RandomResizedCrop((0.05, 1.0))
-    region = crop.sample(generator.random((count, crop.draws)), np.tile([500, 375], (count, 1)))
+    uniforms, rows = generator.random((count, RandomResizedCrop.draws)), []
+    for interpolation in ("bicubic", "bilinear"):
+        crop = RandomResizedCrop((0.05, 1.0), interpolation)
+        region = crop.sample(uniforms, np.tile([500, 375], (count, 1)))
+        corners = list(zip(region["crop_start"].astype(int), region["crop_end"].astype(int)))
+        theirs = [np.asarray(references.crop(p, *ends, SIZE, interpolation)) for p, ends in zip(pictures, corners)]
+        on_cpu = [crop.on_cpu(picture, row(region, i), Canvas(SIZE, "cpu")) for i, picture in enumerate(pictures)]
+        on_gpu = run(partial(_crop_nodes, crop), list(map(np.asarray, pictures)), region)
+        for graph, ours in ((CPU, on_cpu), (GPU, on_gpu)):
+            rows.append(difference(f"crop and flip ({graph})", f"torchvision, {interpolation}", ours, theirs))
+    return rows
 
-    def nodes(images, parameters, canvas):
-        return crop.apply(images, parameters, Canvas(SIZE, canvas.device))
 
-    canvas = Canvas(SIZE, "cpu")
-    on_cpu = [crop.on_cpu(picture, row(region, i), canvas) for i, picture in enumerate(pictures)]
-    theirs = []
-    for picture, start, end in zip(pictures, region["crop_start"].astype(int), region["crop_end"].astype(int)):
-        theirs.append(np.asarray(references.crop(picture, start, end, SIZE)))
-    on_gpu = run(nodes, list(map(np.asarray, pictures)), region)
-    return [
-        difference(f"crop and flip ({graph})", "torchvision, bicubic", ours, theirs)
-        for graph, ours in ((CPU, on_cpu), (GPU, on_gpu))
-    ]
+def _crop_nodes(crop: RandomResizedCrop, images, parameters, canvas):
+    return crop.apply(images, parameters, Canvas(SIZE, canvas.device))
 
 
 def _color(pictures: list[Image.Image], images: list[np.ndarray], generator: np.random.Generator) -> list[Difference]:
@@ -187,16 +187,16 @@ def whole_views(policy: Policy, count: int = 16) -> Difference:
         loader.close()
         drawn = loader.sampler.parameters(indices, 0)
         pictures = [Image.open(manifest.root / names[index]) for index in indices]
+        views = [view for view in policy.views for _ in range(view.count)]
         ours, theirs = [], []
-        for crop, parameters in zip(crops, drawn):
-            size = crop[0].shape()[0]
+        for crop, view, parameters in zip(crops, views, drawn):
             maps = [None] * count
             if "elastic" in parameters:
                 coins = parameters["elastic"]
-                maps = [pixels if on else None for on, pixels in zip(coins, _elastic_maps(parameters, size))]
+                maps = [pixels if on else None for on, pixels in zip(coins, _elastic_maps(parameters, view.size))]
             ours += list(np.asarray(crop.as_tensor()) * STD + MEAN)
             for i, picture in enumerate(pictures):
-                theirs.append(references.whole_crop(picture, size, row(parameters, i), generator, maps[i]))
+                theirs.append(references.whole_crop(picture, view, row(parameters, i), generator, maps[i]))
     return difference(f"all crops of {policy.name}", "PIL and torchvision, jitter in random order", ours, theirs)
 
 

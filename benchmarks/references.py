@@ -8,14 +8,17 @@ from PIL import Image, ImageFilter, ImageOps
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
+from clever_fast.pipelines import augmentations as ours
+from clever_fast.pipelines.views import View
+
 JITTER = ("brightness", "contrast", "saturation", "hue")
 
 
-def crop(picture: Image.Image, start: np.ndarray, end: np.ndarray, size: int) -> Image.Image:
+def crop(picture: Image.Image, start: np.ndarray, end: np.ndarray, size: int, interpolation="bicubic") -> Image.Image:
     """The region from `start` to `end`, (y, x) in pixels; mirrored where x runs backwards."""
     (top, left), (height, width) = np.minimum(start, end), np.abs(end - start)
     box = [int(value) for value in (top, left, height, width)]
-    region = tv.resized_crop(picture, *box, [size, size], InterpolationMode.BICUBIC)
+    region = tv.resized_crop(picture, *box, [size, size], InterpolationMode(interpolation))
     return tv.horizontal_flip(region) if start[1] > end[1] else region
 
 
@@ -37,19 +40,22 @@ def jitter(picture: Image.Image, drawn: dict[str, float], generator: np.random.G
     return picture
 
 
-def whole_crop(picture: Image.Image, size: int, drawn: dict, generator: np.random.Generator, pixels) -> np.ndarray:
+def whole_crop(picture: Image.Image, view: View, drawn: dict, generator: np.random.Generator, pixels) -> np.ndarray:
     """One crop as PIL and torchvision make it with the drawn parameters. pixels: the elastic map, None without."""
-    picture = crop(picture, drawn["crop_start"].astype(int), drawn["crop_end"].astype(int), size)
-    if "angle" in drawn:
-        picture = tv.rotate(picture, float(drawn["angle"]))
-    if pixels is not None:
-        picture = elastic(picture, pixels)
-    if drawn["jitter"]:
-        picture = jitter(picture, drawn, generator)
-    if drawn["grayscale"]:
-        picture = tv.to_grayscale(picture, 3)
-    if drawn["blur"]:
-        picture = picture.filter(ImageFilter.GaussianBlur(float(drawn["blur_sigma"])))
-    if drawn.get("solarize", False):
-        picture = ImageOps.solarize(picture)
+    start, end = (drawn[name].astype(int) for name in ("crop_start", "crop_end"))
+    picture = crop(picture, start, end, view.size, view.interpolation)
+    for augmentation in view.augmentations:
+        match augmentation:
+            case ours.Rotation():
+                picture = tv.rotate(picture, float(drawn["angle"]))
+            case ours.Elastic() if pixels is not None:
+                picture = elastic(picture, pixels)
+            case ours.ColorJitter() if drawn["jitter"]:
+                picture = jitter(picture, drawn, generator)
+            case ours.Grayscale() if drawn["grayscale"]:
+                picture = tv.to_grayscale(picture, 3)
+            case ours.GaussianBlur() if drawn["blur"]:
+                picture = picture.filter(ImageFilter.GaussianBlur(float(drawn["blur_sigma"])))
+            case ours.Solarize() if drawn["solarize"]:
+                picture = ImageOps.solarize(picture)
     return np.asarray(picture)

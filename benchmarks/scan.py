@@ -16,9 +16,9 @@ from torch import Tensor
 from clever_fast import ops
 from clever_fast.benchmarks.ceilings import ceilings
 from clever_fast.benchmarks.measure import conditions, summary
-from clever_fast.benchmarks.scan_forms import by_chunked_sums, by_doubling, published_kernels
+from clever_fast.benchmarks.scan_forms import by_chunked_sums, published_kernels
 from clever_fast.ops.cross_scan import reference as cross_reference
-from clever_fast.ops.selective_scan import reference
+from clever_fast.ops.selective_scan import doubling, reference
 
 STAGES = ((96, 56), (192, 28), (384, 14), (768, 7), (96, 24), (192, 12), (384, 6), (768, 3))  # channels, side
 LOOPS = "python loop"
@@ -68,9 +68,14 @@ def scan_forms(N: int, D: int, side: int, dtype: torch.dtype, device: str) -> tu
     delta, bias = torch.randn(N, 4 * D, L) * 0.5, torch.empty(4 * D).uniform_(-6.9, -2.3)
     tensors = [u, delta, -torch.ones(4 * D, 1), B, C, torch.ones(4 * D), bias]
     tensors = [x.to(device, dtype if i in (0, 1, 3, 4) else torch.float32) for i, x in enumerate(tensors)]
-    forms = {"kernel": ops.selective_scan, "doubling": by_doubling, "chunked sums": by_chunked_sums, LOOPS: loop}
+    forms = {
+        "kernel": ops.selective_scan,
+        "doubling": doubling.selective_scan,
+        "chunked sums": by_chunked_sums,
+        LOOPS: loop,
+    }
     if device.startswith("cuda"):
-        forms |= {"torch.compile of the doubling": torch.compile(by_doubling), **published_kernels()}
+        forms |= {"torch.compile of the doubling": torch.compile(doubling.selective_scan), **published_kernels()}
     return forms, tensors
 
 

@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clever_fast.ops.selective_scan.doubling import output, recurrence_terms
+
 CHUNK = 56
 Scan = Callable[..., Tensor]
-
-
-def recurrence_terms(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, delta_bias: Tensor) -> tuple[Tensor, Tensor]:
-    """log of the decay and the input of h <- decay h + input, both (N, K, D, S, L)."""
-    K = B.shape[1]
-    delta = F.softplus(delta + delta_bias[:, None]).unflatten(1, (K, -1)).unsqueeze(3)
-    log_decay = delta * A.unflatten(0, (K, -1)).unsqueeze(-1)
-    return log_decay, delta * u.unflatten(1, (K, -1)).unsqueeze(3) * B.unsqueeze(2)
-
-
-def output(h: Tensor, u: Tensor, C: Tensor, D: Tensor) -> Tensor:
-    return (h * C.unsqueeze(2)).sum(3).flatten(1, 2) + D[:, None] * u
-
-
-def by_doubling(u, delta, A, B, C, D, delta_bias) -> Tensor:
-    """Hillis and Steele's prefix scan: log2 L passes over all elements."""
-    log_decay, h = recurrence_terms(u, delta, A, B, delta_bias)
-    decay, reach = log_decay.exp(), 1
-    while reach < u.shape[2]:
-        h = h + decay * F.pad(h[..., :-reach], (reach, 0))
-        decay = decay * F.pad(decay[..., :-reach], (reach, 0), value=1.0)
-        reach *= 2
-    return output(h, u, C, D)
 
 
 def by_chunked_sums(u, delta, A, B, C, D, delta_bias) -> Tensor:
@@ -55,17 +35,34 @@ def by_chunked_sums(u, delta, A, B, C, D, delta_bias) -> Tensor:
 
 
 def published_kernels() -> dict[str, Scan]:
-    """mamba-ssm's and VMamba's scans, where they are installed (VMamba's: classification/models on PYTHONPATH)."""
+    """mamba-ssm's scan and VMamba's (built from its folder kernels/selective_scan), where they are installed.
+
+    Both take these layouts and dtypes: 16 or 32 bit u, delta, B and C of one dtype, float32 A, D and bias. mamba-ssm's
+    output has the dtype of u; VMamba's is asked for in float32, as ours is.
+    """
     found = {}
-    for name, module, function in (
-        ("mamba-ssm", "mamba_ssm.ops.selective_scan_interface", "selective_scan_fn"),
-        ("VMamba", "csms6s", "selective_scan_fn"),
-    ):
-        try:
-            call = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError):
-            continue
-        found[name] = lambda u, delta, A, B, C, D, bias, call=call: call(
+    with suppress(ImportError):
+        mamba = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+        found["mamba-ssm"] = lambda u, delta, A, B, C, D, bias: mamba.selective_scan_fn(
             u, delta, A, B, C, D, delta_bias=bias, delta_softplus=True
         )
+    with suppress(ImportError):
+        vmamba = importlib.import_module("selective_scan_cuda_oflex")
+        found["VMamba"] = lambda *tensors: VMambaScan.apply(vmamba, *tensors)
     return found
+
+
+class VMambaScan(torch.autograd.Function):
+    """VMamba's extension module has no autograd of its own. Its `nrows` is 1 in every build."""
+
+    @staticmethod
+    def forward(ctx, module, *tensors):
+        y, states = module.fwd(*tensors, True, 1, True)  # delta_softplus, nrows, float32 output
+        ctx.module = module
+        ctx.save_for_backward(*tensors, states)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        *tensors, states = ctx.saved_tensors
+        return None, *ctx.module.bwd(*tensors, dy.contiguous(), states, True, 1)

@@ -49,8 +49,9 @@ def torchvision_views(policy: Policy, *, fast_elastic: bool) -> list[transforms.
     """One transform per crop, from a PIL image to a normalised float32 tensor (3, S, S)."""
     composed = []
     for view in policy.views:
+        interpolation = transforms.InterpolationMode(view.interpolation)
         steps = [
-            transforms.RandomResizedCrop(view.size, view.scale, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.RandomResizedCrop(view.size, view.scale, interpolation=interpolation),
             transforms.RandomHorizontalFlip(),
             *(_transform(augmentation, view.size, fast_elastic) for augmentation in view.augmentations),
             transforms.ToTensor(),

@@ -6,7 +6,7 @@ import os
 import platform
 from dataclasses import dataclass, fields
 from importlib.metadata import distributions
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,8 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from clever_fast import distributed
 from clever_fast.errors import UserError
+from clever_fast.methods import Method
 from clever_fast.ops.selection import Kernels
-from clever_fast.recipe import Execution
+from clever_fast.recipe import Execution, OptimizerForm
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -28,7 +29,10 @@ class Accelerator:
     precision: torch.dtype
     channels_last: bool
     kernels: Kernels
-    fused_optimizer: bool
+    compile: Literal["off", "on", "graphs"]
+    checkpointing: bool
+    optimizer: OptimizerForm
+    bucket_mib: int
     threads: int
     prefetch: int
     hw_decoder_load: float
@@ -53,6 +57,28 @@ class Accelerator:
     def scaler(self) -> torch.amp.GradScaler:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
 
+    def prepare(self, method: Method) -> Method:
+        """Move a method to the device, compiled and checkpointed as the execution says.
+
+        Raises:
+            UserError: a network with BatchNorm is to be compiled and checkpointed.
+        """
+        method = self.place(method)
+        fit_for(self.kernels, self.checkpointing, method)
+        for network in method.networks() if self.compile != "off" else ():
+            norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+            if norms and self.checkpointing:
+                raise UserError(
+                    "execution.checkpointing does not go with compilation where a network has BatchNorm, whose running "
+                    "statistics would change between a forward pass and its repetition: add --execution.compile off"
+                )
+            if any(isinstance(m, nn.SyncBatchNorm) for m in norms):
+                continue  # its collectives would cut the graph at every layer
+            # One graph for each crop size; drop path draws what it would draw uncompiled (fallback_random).
+            options = {"fallback_random": True, "triton.cudagraphs": self.compile == "graphs"}
+            network.compile(fullgraph=True, dynamic=False, options=options)
+        return method
+
     def place(self, module: nn.Module) -> nn.Module:
         """Move to the device; on GPUs BatchNorm shares its statistics over the ranks (torch's is GPU-only)."""
         if self.device.type == "cuda" and distributed.world_size() > 1:
@@ -69,7 +95,20 @@ class Accelerator:
         name = "forward_sync_buffers"  # since torch 2.13; it was called broadcast_buffers before
         known = inspect.signature(DistributedDataParallel).parameters
         buffers = {name if name in known else "broadcast_buffers": False}
-        return DistributedDataParallel(module, gradient_as_bucket_view=True, static_graph=True, **buffers)
+        return DistributedDataParallel(
+            module, gradient_as_bucket_view=True, static_graph=True, bucket_cap_mb=self.bucket_mib, **buffers
+        )
+
+
+def fit_for(kernels: Kernels, checkpointing: bool, method: Method) -> None:
+    """Make a method's networks spell attention out as the released code does, or recompute their activations."""
+    for network in method.networks():
+        if checkpointing:
+            network.set_grad_checkpointing()
+        if kernels == "released":
+            for module in network.modules():
+                if hasattr(module, "fused_attn"):  # timm's choice of scaled_dot_product_attention
+                    module.fused_attn = False
 
 
 def _cpu_multiplies_bf16() -> bool:
@@ -112,7 +151,10 @@ def accelerator(execution: Execution) -> Accelerator:
         precision=PRECISIONS[precision],
         channels_last=execution.channels_last,
         kernels=execution.kernels,
-        fused_optimizer=execution.fused_optimizer,
+        compile=("on" if kind == "cuda" else "off") if execution.compile == "auto" else execution.compile,
+        checkpointing=execution.checkpointing,
+        optimizer=execution.optimizer,
+        bucket_mib=execution.bucket_mib,
         threads=threads,
         prefetch=execution.prefetch,
         hw_decoder_load=execution.hw_decoder_load,

@@ -1,6 +1,5 @@
-"""Checkpoints that are either whole or not there, and the encoder for others to use."""
+"""Checkpoints that are either whole or not there."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from clever_fast import __version__
 from clever_fast.errors import UserError
 from clever_fast.methods import Method
-from clever_fast.pipelines.views import MEAN, STD
 from clever_fast.recipe import Recipe
 
 FORMAT = 1
 NEWEST = "checkpoint.pth"
+LISTED = 5  # keys that an error names
 
 
 @dataclass(frozen=True)
@@ -110,6 +108,29 @@ def method_state(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     return flat
 
 
+def load_method(path: Path) -> tuple[Method, Recipe, int]:
+    """The method of a checkpoint with all its weights, on the CPU, its recipe, and the step it was saved at.
+
+    Raises:
+        UserError: it is no checkpoint, or one that does not fit its own recipe; names the keys.
+    """
+    state = load(path)
+    recipe = Recipe.from_dict(state["recipe"])
+    method, saved = recipe.method.build(recipe.backbone, recipe.drop_path), method_state(state)
+    expected = method.state_dict()
+    odd = sorted(expected.keys() ^ saved.keys()) or [
+        name for name, tensor in expected.items() if tensor.shape != saved[name].shape
+    ]
+    if odd:
+        more = f" and {len(odd) - LISTED} more" if len(odd) > LISTED else ""
+        raise UserError(
+            f"{path} is of another architecture than its recipe's {recipe.backbone.name}: "
+            f"missing, unknown or of another shape are {', '.join(odd[:LISTED])}{more}"
+        )
+    method.load_state_dict(saved)
+    return method, recipe, state["step"]
+
+
 def differences(saved: dict[str, Any], wanted: dict[str, Any], prefix: str) -> list[str]:
     """Dotted keys at which two plain nested values differ, with both values."""
     found = []
@@ -159,28 +180,6 @@ def state_bytes(trained: Trained) -> int:
     """An upper bound of a checkpoint's size in bytes: weights, and two moments for each trained parameter."""
     weights = sum(t.numel() * t.element_size() for t in trained.method.state_dict().values())
     return weights + 2 * sum(4 * p.numel() for p in trained.method.parameters() if p.requires_grad)
-
-
-def export_encoder(folder: Path, method: Method, recipe: Recipe, step: int) -> Path:
-    """`encoder.safetensors` (the backbone's own state-dict names) with `encoder.json` beside it.
-
-    The JSON holds the recipe, the step, the parts of the features as [first channel, last + 1], and how images are
-    normalised.
-    """
-    path = folder / "encoder.safetensors"
-    about = {
-        "recipe": recipe.as_dict(),
-        "step": step,
-        "features": method.encoder.embed_dim,
-        "parts": {name: part.indices(method.encoder.embed_dim)[:2] for name, part in method.parts().items()},
-        "mean": MEAN,
-        "std": STD,
-    }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in method.encoder.state_dict().items()}
-    save_file(tensors, path.with_suffix(".tmp"), metadata={"format": "pt"})
-    os.replace(path.with_suffix(".tmp"), path)
-    path.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")
-    return path
 
 
 @cache

@@ -12,6 +12,10 @@ COMMANDS = {
     "demo": "synthesize images, pretrain a small CLeVER, resume it, evaluate it, and show what happened",
     "pretrain": "pretrain a recipe on a folder of images, or go on where it stopped",
     "evaluate knn": "k-NN accuracy of a run's features, against an untrained encoder and raw pixels",
+    "export": "write a run's or a released checkpoint's encoder as safetensors, for timm, or as ONNX",
+    "show attention": "draw what a ViT's class token attends to in the last block",
+    "show pca": "draw the first three principal components of patch features as colours",
+    "show neighbours": "draw images with their nearest neighbours by each part of the features",
     "recipes": "list the recipes with their epochs, policy and expected cost",
     "index": "decode every image of a folder once and list what is unreadable",
     "profile": "time the parts of a step, trace it, list its costliest kernels, run nsys and ncu",
@@ -59,7 +63,7 @@ def _run(words: list[str]) -> Any:
     from clever_fast.configuration import Parser
 
     parser = Parser(prog=f"clever-fast {name}")
-    parser.add_function_arguments(function, as_positional=not name.startswith("evaluate"))
+    parser.add_function_arguments(function, as_positional=name.split()[0] not in ("evaluate", "export", "show"))
     return function(**parser.parse_args(_with_values(function, rest)).as_dict())
 
 

@@ -16,13 +16,16 @@ LOSSES = ("loss", "invariance", "orthogonality", "preg")
 def header(recipe: Recipe, machine: Accelerator, manifest: Manifest, progress: Progress) -> str:
     """What is about to run, in a few lines."""
     world = distributed.world_size()
-    crops = f"2 x {recipe.global_size} px + {recipe.local_crops} x {recipe.local_size} px"
+    crops = f"2 x {recipe.global_size} px"
+    if recipe.local_crops:
+        crops += f" + {recipe.local_crops} x {recipe.local_size} px"
+    warmup = f" ({min(recipe.warmup_epochs, recipe.epochs)} of them warm-up)" if recipe.warmup_epochs else ""
     lines = [
         f"{recipe.method.name} {recipe.backbone.name}, {recipe.policy.name}, {crops}",
         manifest.summary(),
         f"effective batch {recipe.batch_size} = {recipe.batch_size // world} x {world} processes, peak learning rate "
         f"{recipe.lr:.3g} = {recipe.base_lr:.3g} x {recipe.batch_size}/256",
-        f"{recipe.epochs} epochs of {progress.steps_per_epoch} steps on {machine}"
+        f"{recipe.epochs} epochs{warmup} of {progress.steps_per_epoch} steps on {machine}"
         + (f", resumed at step {progress.step}" if progress.step else ""),
     ]
     if machine.device.type == "cpu" and world > 1:

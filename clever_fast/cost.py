@@ -5,7 +5,8 @@ from functools import cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from clever_fast.methods import Clever, Dino
+import clever_fast.ops.flops  # noqa: F401  so that the scans are counted
+from clever_fast.methods import Batch, MethodConfig, Progress
 from clever_fast.models import Backbone
 from clever_fast.recipe import Recipe
 
@@ -24,21 +25,22 @@ def predicted_rate(gflop: float, gpu: str, share: float) -> float:
 
 
 def gflop_per_image(recipe: Recipe) -> float:
-    """GFLOP of one image's step: the teacher forward on its crops, the student forward and backward on all, heads too.
+    """GFLOP of one image's step: the forward passes on all its crops, and the backward pass of what is trained.
 
     A multiplication and an addition count as two; the backward pass as twice the forward.
     """
-    crops = ((2, recipe.global_size), (recipe.local_crops, recipe.local_size))
-    return _gflop(recipe.method, recipe.backbone, tuple(crop for crop in crops if crop[0]))
+    return _gflop(recipe.method, recipe.backbone, recipe.global_size, recipe.local_crops, recipe.local_size)
 
 
 @cache
-def _gflop(config: Dino | Clever, backbone: Backbone, crops: tuple[tuple[int, int], ...]) -> float:
+def _gflop(config: MethodConfig, backbone: Backbone, global_size: int, local_crops: int, local_size: int) -> float:
     with torch.device("meta"), torch.no_grad():
         method = config.build(backbone, 0.0).eval()
-        images = [torch.empty(count, 3, size, size) for count, size in crops]
-        with FlopCounterMode(display=False) as teacher:
-            method.teacher(images[0])
-        with FlopCounterMode(display=False) as student:
-            method.student(*images)
-    return (teacher.get_total_flops() + 3 * student.get_total_flops()) / 1e9
+        local = torch.empty(local_crops, 3, local_size, local_size) if local_crops else None
+        batch = Batch(torch.empty(2, 3, global_size, global_size), local, torch.zeros(1))
+        with FlopCounterMode(display=False) as counter:
+            method(batch, Progress(0, 1, 1))
+    frozen = [name for name, net in method.named_children() if not any(p.requires_grad for p in net.parameters())]
+    counts, total = counter.get_flop_counts(), counter.get_total_flops()
+    forward_only = sum(sum(counts[f"{type(method).__name__}.{name}"].values()) for name in frozen)  # a teacher's
+    return (forward_only + 3 * (total - forward_only)) / 1e9

@@ -8,6 +8,7 @@ NAME = "curves.png"
 PANELS = {
     "losses": ("loss", "invariance", "orthogonality"),
     "PReg: | norm(IR head)² - norm(EF head)² |": ("preg",),
+    "norm² of all weights of a head": ("ir_norm_squared", "ef_norm_squared"),
     "learning rate": ("lr",),
     "gradient norm": ("gradient_norm",),
     "images/s": ("images_per_second",),

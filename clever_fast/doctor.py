@@ -131,7 +131,11 @@ def kernels() -> Iterator[Finding]:
 
 
 def apex() -> Iterator[Finding]:
-    if importlib.util.find_spec("apex") and not importlib.util.find_spec("apex.optimizers"):
+    if not importlib.util.find_spec("apex"):
+        yield Finding("Apex", "ok", "not installed; nothing needs it")
+    elif importlib.util.find_spec("apex.optimizers"):
+        yield Finding("Apex", "ok", "NVIDIA's")
+    else:
         text = "the installed `apex` is PyPI's, a web toolkit, not NVIDIA's"
         yield Finding("Apex", "warning", text, "pip uninstall apex; NVIDIA's is built from github.com/NVIDIA/apex")
 

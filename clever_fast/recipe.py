@@ -1,11 +1,11 @@
 """What is learned (`Recipe`), how fast (`Execution`), and where it is read and written (`Run`)."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from clever_fast.errors import UserError
-from clever_fast.methods import METHODS, Clever, Dino
+from clever_fast.methods import METHODS, MethodConfig
 from clever_fast.models import BACKBONES, Backbone
 from clever_fast.ops.selection import Kernels
 from clever_fast.pipelines.policies import POLICIES, Policy
@@ -19,25 +19,27 @@ class Recipe:
         method: what is learned from a batch.
         backbone: the network that is trained.
         drop_path: the student's stochastic depth rate; the teacher's is 0.
-        policy: the augmentations of each view: baug, caug or caug_plus.
+        policy: the augmentations of each view: baug, caug or caug_plus, or one of the two-view moco_*.
         global_size: pixels of the two global crops.
         local_size: pixels of the local crops.
         local_crops: how many local crops the student sees.
         global_scale: smallest area of a global crop, as a share of the image's; below 1.
         max_blur: largest sigma of the blur, in pixels of a crop; crops of 32 px bear less than the published 2.
-        epochs: passes over the data.
+        epochs: passes over the data, those of the warm-up included.
         batch_size: images of one step over all processes together.
         optimizer: adamw, or sgd with momentum 0.9.
         base_lr: learning rate for a batch of 256; the rate used is base_lr * batch_size / 256.
         min_lr: where the cosine ends.
         warmup_epochs: of the learning rate, linear from 0.
-        weight_decay: where its cosine starts; of parameters that are neither biases nor vectors.
+        lr_per_epoch: the learning rate changes once an epoch, as in SimSiam's code, not at every step.
+        weight_decay: where its cosine starts.
         weight_decay_end: where its cosine ends.
+        decay_vectors: biases and vectors, BatchNorm's too, are decayed as well, as in SimSiam's code.
         clip_grad: largest norm of each parameter tensor's gradient; 0 for none.
         seed: of the weights, the order of the samples, every crop and the drop path.
     """
 
-    method: Dino | Clever
+    method: MethodConfig
     backbone: Backbone
     policy: Policy
     drop_path: float = 0.0
@@ -52,8 +54,10 @@ class Recipe:
     base_lr: float = 5e-4
     min_lr: float = 1e-6
     warmup_epochs: int = 10
+    lr_per_epoch: bool = False
     weight_decay: float = 0.04
     weight_decay_end: float = 0.4
+    decay_vectors: bool = False
     clip_grad: float = 3.0
     seed: int = 0
 
@@ -68,6 +72,11 @@ class Recipe:
             raise UserError(f"recipe.global_scale is {self.global_scale}; it must be below 1")
         if not 0 <= self.drop_path < 1:
             raise UserError(f"recipe.drop_path is {self.drop_path}; it must be at least 0 and below 1")
+        if self.local_crops and not self.method.local_crops:
+            raise UserError(
+                f"{self.method.name} takes no local crops: give --recipe.local_crops 0, not {self.local_crops}"
+            )
+        _ = self.views  # a policy that lacks the crops that are asked for says so here
 
     @property
     def lr(self) -> float:
@@ -115,6 +124,9 @@ class Recipe:
             raise UserError(f"not a recipe of this version of clever_fast: {error}") from error
 
 
+OptimizerForm = Literal["fused", "foreach", "apex"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Execution:
     """How fast it is learned. Nothing here changes what is learned beyond rounding.
@@ -125,9 +137,15 @@ class Execution:
             Losses are always float32.
         channels_last: memory format of convolutions.
         kernels: of the losses, the clip and the teacher's average: fused (on a GPU; a CPU runs the reference), the
-            reference, or as the released code does it, pair after pair and tensor after tensor.
-        fused_optimizer: torch's optimizer in one launch for all parameters, which also skips a failed step by itself;
-            without it the host waits for every step's verdict.
+            reference, or as the released code does it: pair after pair, tensor after tensor, attention in three steps.
+        compile: torch.compile of the backbones, whole and for each crop size, but for those with synchronised
+            BatchNorm; auto is on on a GPU. `graphs` replays them as CUDA graphs besides, for batches so small that
+            launches bind.
+        checkpointing: recompute the student's blocks in the backward pass instead of keeping their activations, for
+            batches that do not fit otherwise; about a third more work.
+        optimizer: `fused` is torch's in one launch for all parameters, which also skips a failed step by itself. With
+            torch's `foreach`, or NVIDIA Apex's where it is installed, the host waits for every step's verdict.
+        bucket_mib: of gradients that DDP sends at once, in MiB.
         threads: of the data pipeline; 0 for the cores of this machine divided by its processes.
         prefetch: batches that the data pipeline holds ready.
         hw_decoder_load: share of a batch that a GPU's JPEG hardware decodes, where it has some; the rest are decoded by
@@ -140,7 +158,10 @@ class Execution:
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     channels_last: bool = True
     kernels: Kernels = "fused"
-    fused_optimizer: bool = True
+    compile: Literal["auto", "off", "on", "graphs"] = "auto"
+    checkpointing: bool = False
+    optimizer: OptimizerForm = "fused"
+    bucket_mib: int = 25
     threads: int = 0
     prefetch: int = 2
     hw_decoder_load: float = 0.65
@@ -155,9 +176,13 @@ class Execution:
             raise UserError(f"execution.hw_decoder_load is {self.hw_decoder_load}; it must be between 0 and 1")
 
 
+PLAIN = Execution(kernels="released", optimizer="foreach", channels_last=False, compile="off")
+
 EXECUTIONS = {
     "fast": Execution(),
-    "plain": Execution(kernels="released", fused_optimizer=False, channels_last=False),  # the released code's way
+    "plain": PLAIN,  # the released code's way
+    "small_memory": Execution(checkpointing=True),
+    "compiled_plain": replace(PLAIN, compile="on"),  # what torch.compile alone makes of it
 }
 
 

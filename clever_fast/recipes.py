@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from clever_fast.methods import Clever, Dino
+from clever_fast.methods import Clever, Ddcl, Dino, SimSiam
 from clever_fast.models import BACKBONES
-from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS
+from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS, MOCO_BAUG, MOCO_CAUG
 from clever_fast.recipe import Recipe
 
 NETWORKS = {
@@ -104,9 +104,62 @@ def vmamba_demo(recipe: Recipe) -> Recipe:
     )
 
 
+def simsiam(network: str, epochs: int) -> Recipe:
+    """SimSiam's released settings; its epochs of warm-up come before the counted ones, here they are counted too."""
+    return Recipe(
+        method=SimSiam(),
+        backbone=NETWORKS[network],
+        policy=MOCO_CAUG,
+        global_scale=0.2,
+        local_crops=0,
+        epochs=30 + epochs,
+        warmup_epochs=30,
+        batch_size=256,
+        optimizer="sgd",
+        base_lr=0.05,
+        min_lr=0.0,
+        lr_per_epoch=True,
+        weight_decay=1e-4,
+        weight_decay_end=1e-4,
+        decay_vectors=True,
+        clip_grad=0.0,
+    )
+
+
+def ddcl(recipe: Recipe, preg_weight: float) -> Recipe:
+    """The same with DDCL, as first published or with PReg."""
+    return replace(recipe, method=Ddcl(preg_weight=preg_weight))
+
+
+def simsiam_cifar10_small(recipe: Recipe) -> Recipe:
+    """CIFAR-10 in minutes on one CPU core, by the step as there are few epochs; not shown to learn yet (LOG.md)."""
+    return replace(
+        recipe,
+        method=replace(recipe.method, width=512, bottleneck=128),
+        backbone=BACKBONES["resnet10_small"],
+        policy=MOCO_BAUG,
+        global_size=32,
+        max_blur=0.5,
+        epochs=4,
+        warmup_epochs=0,
+        lr_per_epoch=False,
+        batch_size=64,
+        base_lr=0.03,
+    )
+
+
 for method in METHODS:
     RECIPES[f"{method}_vits16_in100_paper_sgd"] = paper_sgd(RECIPES[f"{method}_vits16_in100"])
     RECIPES[f"{method}_resnet18_cifar10"] = cifar10(RECIPES[f"{method}_resnet18_in100"])
     RECIPES[f"{method}_resnet10_cifar10"] = cifar10_small(RECIPES[f"{method}_resnet18_cifar10"])
 RECIPES["clever_demo"] = demo(RECIPES["clever_resnet18_in100"])
+for data, epochs in {"in100": 500, "in1k": 100}.items():
+    for network in ("resnet18", "resnet50"):
+        name = f"{network}_{data}"
+        RECIPES[f"simsiam_{name}"] = simsiam(network, epochs)
+        RECIPES[f"ddcl_{name}"] = ddcl(RECIPES[f"simsiam_{name}"], 0.0)
+        RECIPES[f"ddcl_{name}_preg"] = ddcl(RECIPES[f"simsiam_{name}"], 0.001)
+for name in ("simsiam_{}", "ddcl_{}", "ddcl_{}_preg"):
+    small = simsiam_cifar10_small(RECIPES[name.format("resnet18_in100")])
+    RECIPES[name.format("resnet10_cifar10")] = small
 RECIPES["clever_vmamba_demo"] = vmamba_demo(RECIPES["clever_demo"])

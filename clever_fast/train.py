@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from clever_fast import checkpoint, console, curves, distributed, ranges
+from clever_fast import checkpoint, console, curves, distributed, export, ranges
 from clever_fast.acceleration import Accelerator, accelerator, settings
 from clever_fast.checkpoint import Trained
 from clever_fast.data import PretrainingBatches, identity
@@ -107,7 +107,7 @@ def train_step(
     # Drop path is a function of (seed, step, rank), so a resumed run needs no saved generator state.
     torch.manual_seed((recipe.seed << 44 | progress.step << 12 | distributed.rank()) % 2**63)
     schedule(optimizer, recipe, progress)
-    optimizer.zero_grad(set_to_none=True)
+    method.zero_grad(set_to_none=True)
     guard.remember()
     with selection.use(machine.kernels):
         with machine.autocast():
@@ -131,8 +131,8 @@ def train_step(
 def build(recipe: Recipe, machine: Accelerator) -> Trained:
     """The method of a recipe with its initial weights, on the device, with its optimizer."""
     torch.manual_seed(recipe.seed)
-    method = machine.place(recipe.method.build(recipe.backbone, recipe.drop_path))
-    return Trained(method.train(), make_optimizer(method, recipe, fused=machine.fused_optimizer), machine.scaler())
+    method = machine.prepare(recipe.method.build(recipe.backbone, recipe.drop_path))
+    return Trained(method.train(), make_optimizer(method, recipe, machine.optimizer), machine.scaler())
 
 
 def _resume(trained: Trained, recipe: Recipe, run: Run, data: dict) -> int:
@@ -192,5 +192,5 @@ def _finish(
     if progress.step < progress.steps:
         log.say(f"stopped at step {progress.step} of {progress.steps}; the same command goes on from there")
         return
-    path = checkpoint.export_encoder(run.run, trained.method, recipe, progress.step)
+    path = export.write_run(run.run, trained.method, recipe, progress.step)
     log.say(f"done: {path}, {run.run / checkpoint.NEWEST}, {run.run / curves.NAME}")

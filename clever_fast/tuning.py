@@ -42,11 +42,8 @@ def candidates() -> dict[str, list[Any]]:
         "prefetch": [1, 2, 4],
     }
     if gpus:
-        tried |= {
-            "hw_decoder_load": [0.0, 0.4, 0.65, 0.8, 1.0],
-            "preallocate": [False, True],
-            "affinity": [False, True],
-        }
+        tried["hw_decoder_load"] = [0.0, 0.4, 0.65, 0.8, 1.0]
+        tried |= {"preallocate": [False, True], "affinity": [False, True]}
     return tried
 
 
@@ -57,23 +54,24 @@ def sweep(
     tried: dict[str, list[Any]],
     *,
     seconds: float,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[str], None] = lambda what: None,
 ) -> Iterator[list[Trial]]:
     """One field after another, each from the best of those before; yields the trials of each.
 
     Args:
         seconds: about the length of a round; the rounds of a field's values alternate.
-        advance: called after each round.
+        advance: called after each round with what was timed.
     """
     for field, values in tried.items():
         usual = accelerator(execution).threads if field == "threads" else getattr(execution, field)
         values = sorted({*values, usual})
-        loaders = [_loader(manifest, recipe, replace(execution, **{field: value})) for value in values]
+        executions = [replace(execution, **{field: value}) for value in values]
+        loaders = [PretrainingBatches(manifest, recipe, accelerator(made)) for made in executions]
         rates: list[list[float]] = [[] for _ in values]
         for _ in range(ROUNDS):
-            for loader, found in zip(loaders, rates, strict=True):
-                found.append(images_per_second(iter(loader), execution.prefetch, seconds))
-                advance()
+            for loader, made, found in zip(loaders, executions, rates, strict=True):
+                found.append(images_per_second(iter(loader), made.prefetch, seconds))
+                advance(f"the loader with {field} {getattr(made, field)}")
         for loader in loaders:
             loader.close()
         found = {value: summary(rate) for value, rate in zip(values, rates, strict=True)}
@@ -110,15 +108,11 @@ def save(path: Path, chosen: dict[str, Any], recipe: str) -> None:
     found = conditions()
     hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else found["cpu"]
     head = (
-        f"# The fastest settings of the loader alone on {hardware}, {found['cores']} cores, for {recipe}'s crops and one "
-        f"process a GPU;\n# `clever-fast doctor --tune`, {found['date']}, commit {found['commit'] or 'unknown'}. "
-        f"Use: clever-fast pretrain --config {path} ...\n"
+        f"# The loader's fastest settings on {hardware}, {found['cores']} cores, for {recipe}'s crops.\n"
+        f"# By `clever-fast doctor --tune`, {found['date']}, commit {found['commit'] or 'unknown'}; "
+        f"for `clever-fast pretrain --config {path} ...`\n"
     )
     try:
         path.write_text(head + yaml.safe_dump({"execution": chosen}))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another --save") from None
-
-
-def _loader(manifest: Manifest, recipe: Recipe, execution: Execution) -> PretrainingBatches:
-    return PretrainingBatches(manifest, recipe, accelerator(execution))

@@ -9,7 +9,6 @@
 
 #include <memory>
 #include <tuple>
-#include <type_traits>
 
 #include "selective_scan/cpu.h"
 #ifdef CLEVER_FAST_CUDA
@@ -97,21 +96,20 @@ std::unique_ptr<Line[]> scratch_of(int64_t floats) { return std::unique_ptr<Line
 struct OnCpu {
   template <class Params>
   static void forward(const Params& p, const Tensor&) {
-    torch::stable::parallel_for(0, cpu::forward_tasks(p), 1, [&](int64_t begin, int64_t end) {
-      if constexpr (std::is_same_v<Params, Scan>) {
-        for (int64_t task = begin; task < end; ++task) cpu::forward(p, task);
-      } else {
-        const auto scratch = scratch_of(cpu::forward_scratch(p));
-        for (int64_t task = begin; task < end; ++task) cpu::forward(p, task, scratch[0].lanes);
-      }
-    });
+    const auto& kernels = cpu::kernels<Params>();
+    share(p, kernels.forward_tasks(p), kernels.forward_scratch(p), kernels.forward);
   }
   template <class Params>
   static void backward(const Params& p, const Tensor&) {
     STD_TORCH_CHECK(p.splits == 1, "clever_fast: the CPU kernels add up all channels themselves: splits ", p.splits);
-    torch::stable::parallel_for(0, cpu::backward_tasks(p), 1, [&](int64_t begin, int64_t end) {
-      const auto scratch = scratch_of(cpu::backward_scratch(p));
-      for (int64_t task = begin; task < end; ++task) cpu::backward(p, task, scratch[0].lanes);
+    const auto& kernels = cpu::kernels<Params>();
+    share(p, kernels.backward_tasks(p), kernels.backward_scratch(p), kernels.backward);
+  }
+  template <class Params>
+  static void share(const Params& p, int64_t tasks, int64_t floats, void (*run)(const Params&, int64_t, float*)) {
+    torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+      const auto scratch = scratch_of(floats);
+      for (int64_t task = begin; task < end; ++task) run(p, task, scratch[0].lanes);
     });
   }
 };

@@ -11,7 +11,6 @@ from functools import lru_cache, partial
 import numpy as np
 from PIL import Image
 
-from clever_fast.pipelines.augmentations import RandomResizedCrop
 from clever_fast.pipelines.views import Canvas, View
 
 
@@ -32,7 +31,7 @@ def _views_of_one(views, layout, field, image, *parameters) -> list[np.ndarray]:
     for view, names in zip(views, layout):
         drawn = {name: next(values) for name in names}
         canvas = Canvas(view.size, "cpu", field)
-        crop = RandomResizedCrop(view.scale).on_cpu(picture, drawn, canvas)
+        crop = view.crop.on_cpu(picture, drawn, canvas)
         for augmentation in view.augmentations:
             crop = augmentation.on_cpu(crop, drawn, canvas)
         crops.append(crop)

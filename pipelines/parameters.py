@@ -97,9 +97,8 @@ class Sampler:
 
 
 def _sample(view: View, uniforms: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
-    crop = RandomResizedCrop(view.scale)
-    drawn = crop.sample(uniforms[:, : crop.draws], sizes)
-    used = crop.draws
+    used = view.crop.draws
+    drawn = view.crop.sample(uniforms[:, :used], sizes)
     for augmentation in view.augmentations:
         drawn |= augmentation.sample(uniforms[:, used : used + augmentation.draws], view.size)
         used += augmentation.draws

@@ -1,16 +1,21 @@
-"""The augmentation policies of CLeVER as values: BAUG, CAUG (with rotation), CAUG_PLUS (with rotation and elastic)."""
+"""The augmentation policies as values, each plain, with rotation, and with rotation and elastic deformation.
+
+BAUG, CAUG and CAUG_PLUS are those of DINO and CLeVER; MOCO_BAUG, MOCO_CAUG and MOCO_CAUG_PLUS those of SimSiam and
+DDCL, whose released code names them alike.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from clever_fast.errors import UserError
 from clever_fast.pipelines.augmentations import ColorJitter, Elastic, GaussianBlur, Grayscale, Rotation, Solarize
 from clever_fast.pipelines.views import Augmentation, View
 
 
 @dataclass(frozen=True)
 class Policy:
-    """The views made of every image: two global ones first, then the local ones."""
+    """The views made of every image: two global ones first, then the local ones, if it has any."""
 
     name: str
     views: tuple[View, ...]
@@ -21,14 +26,21 @@ class Policy:
         global_size: int,
         local_size: int,
         local_crops: int,
-        global_scale: float = 0.4,
+        global_scale: float | None = None,
         max_blur: float = 2.0,
     ) -> Policy:
         """The same augmentations at other sizes (pixels), with another number of local crops, which may be 0.
 
-        global_scale: the smallest area of a global crop, as a share of the image's; the largest is 1.
+        global_scale: the smallest area of a global crop, as a share of the image's; None for the policy's own.
         max_blur: the largest sigma of the gaussian blur, in pixels of the crop; small crops bear less of it.
+
+        Raises:
+            UserError: local crops of a policy that has none.
         """
+        if local_crops and len(self.views) == 2:
+            raise UserError(
+                f"the policy {self.name} makes no local crops: give --recipe.local_crops 0, not {local_crops}"
+            )
 
         def view(old: View, size: int, count: int, scale: tuple[float, float]) -> View:
             blurred = [
@@ -37,13 +49,9 @@ class Policy:
             ]
             return replace(old, size=size, count=count, scale=scale, augmentations=tuple(blurred))
 
-        first, second, local = self.views
-        views = (
-            view(first, global_size, 1, (global_scale, 1.0)),
-            view(second, global_size, 1, (global_scale, 1.0)),
-            view(local, local_size, local_crops, local.scale),
-        )
-        return replace(self, views=views)
+        views = [view(old, global_size, 1, (global_scale or old.scale[0], 1.0)) for old in self.views[:2]]
+        views += [view(old, local_size, local_crops, old.scale) for old in self.views[2:]]
+        return replace(self, views=tuple(views))
 
 
 def _policy(name: str, geometry: tuple[Augmentation, ...]) -> Policy:
@@ -65,4 +73,17 @@ def _policy(name: str, geometry: tuple[Augmentation, ...]) -> Policy:
 BAUG = _policy("baug", ())
 CAUG = _policy("caug", (Rotation(),))
 CAUG_PLUS = _policy("caug_plus", (Rotation(), Elastic()))
-POLICIES = {policy.name: policy for policy in (BAUG, CAUG, CAUG_PLUS)}
+
+
+def _moco(name: str, geometry: tuple[Augmentation, ...]) -> Policy:
+    """MoCo v2's two views, the geometry last. Their flip, the last before it, commutes with colour and blur."""
+    color = (ColorJitter(saturation=0.4), Grayscale(), GaussianBlur(0.5))
+    view = View(1, 224, (0.2, 1.0), (*color, *geometry), interpolation="bilinear")
+    return Policy(name, (view, view))
+
+
+MOCO_BAUG = _moco("moco_baug", ())
+MOCO_CAUG = _moco("moco_caug", (Rotation(),))
+MOCO_CAUG_PLUS = _moco("moco_caug_plus", (Rotation(), Elastic()))
+
+POLICIES = {policy.name: policy for policy in (BAUG, CAUG, CAUG_PLUS, MOCO_BAUG, MOCO_CAUG, MOCO_CAUG_PLUS)}

@@ -11,7 +11,7 @@ import numpy as np
 
 from clever_fast.errors import UserError
 from clever_fast.pipelines import views
-from clever_fast.pipelines.augmentations import Elastic, RandomResizedCrop
+from clever_fast.pipelines.augmentations import Elastic
 from clever_fast.pipelines.augmentations.elastic import at_every_pixel, smooth_field
 from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, types
 from clever_fast.pipelines.decoding import decode, find_broken, path_bytes
@@ -91,7 +91,7 @@ def _nodes(views: list[View], layout: list[list[str]], field: np.ndarray | None,
     for view, names in zip(views, layout):
         drawn = {name: next(values) for name in names}
         canvas = Canvas(view.size, "gpu", field)
-        crop = RandomResizedCrop(view.scale).apply(images, drawn, canvas)
+        crop = view.crop.apply(images, drawn, canvas)
         for augmentation in view.augmentations:
             crop = augmentation.apply(crop, drawn, canvas)
         crops.append(crop)

@@ -6,14 +6,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from clever_fast.pipelines.policies import Policy
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
 from clever_fast.pipelines.reading import Manifest
+from clever_fast.pipelines.sheet import CELL, FAINT, GAP, HEADER, INK, LINE, MARGIN, PAPER, paste, write
 
-CELL = 152  # pixels of a crop's place on the sheet
-GAP = 14
-MARGIN = 32
-LINE = 15
 LINES = 5  # of text under a crop
-HEADER = 64  # pixels of a block's title and column names
-INK, FAINT, PAPER = (28, 28, 32), (110, 112, 120), (252, 252, 250)
+LARGE, SMALL = ImageFont.load_default(26), ImageFont.load_default(14)
 
 
 def contact_sheet(
@@ -27,11 +23,12 @@ def contact_sheet(
     columns = 1 + max(sum(view.count for view in policy.views) for policy in policies)
     row_height = CELL + LINES * LINE + GAP + 8
     block_height = HEADER + count * row_height + GAP
-    width = 2 * MARGIN + columns * (CELL + GAP) - GAP
+    run = f"seed {seed}, epoch {epoch}"
+    width = max(columns * (CELL + GAP) - GAP, *(int(sum(_title(policy, run)[1:])) for policy in policies)) + 2 * MARGIN
     sheet = Image.new("RGB", (width, MARGIN + len(policies) * block_height), PAPER)
     for block, policy in enumerate(policies):
         top = MARGIN + block * block_height
-        _title(sheet, policy, top, f"seed {seed}, epoch {epoch}")
+        _write_header(sheet, policy, top, run)
         loader = PretrainingLoader(
             manifest, policy, seed=seed, batch_size=count, threads=threads, dtype="float32",
             start_step=epoch * (len(manifest) // count),
@@ -47,8 +44,8 @@ def contact_sheet(
             for column, (crop, parameters) in enumerate(zip(pixels, drawn), start=1):
                 image = Image.fromarray(crop[row].round().clip(0, 255).astype(np.uint8))
                 place = (MARGIN + column * (CELL + GAP), y)
-                _paste(sheet, image, place)
-                _write(sheet, place, describe({name: array[row] for name, array in parameters.items()}, area))
+                paste(sheet, image, place)
+                write(sheet, place, describe({name: array[row] for name, array in parameters.items()}, area))
     return sheet
 
 
@@ -68,39 +65,31 @@ def describe(drawn: dict, area: float) -> list[str]:
     return [", ".join(parts) for parts in (shape, geometry, light, colour, last) if parts]
 
 
-def _title(sheet: Image.Image, policy: Policy, top: int, run: str) -> None:
-    draw = ImageDraw.Draw(sheet)
-    large, small = ImageFont.load_default(26), ImageFont.load_default(14)
+def _title(policy: Policy, run: str) -> tuple[str, float, float]:
+    """The line beside a policy's name, where it begins right of the margin, and its length in pixels."""
     steps = dict.fromkeys(type(step).__name__ for view in policy.views for step in view.augmentations)
-    draw.text((MARGIN, top), policy.name.upper(), INK, large)
-    left = MARGIN + CELL + GAP if large.getlength(policy.name.upper()) < CELL else MARGIN + 2 * CELL
-    draw.text((left, top + 10), ", ".join(["RandomResizedCrop", "flip", *steps]) + f"; {run}", FAINT, small)
+    text = ", ".join(["RandomResizedCrop", "flip", *steps]) + f"; {run}"
+    left = max(CELL + GAP, LARGE.getlength(policy.name.upper()) + 2 * GAP)
+    return text, left, SMALL.getlength(text)
+
+
+def _write_header(sheet: Image.Image, policy: Policy, top: int, run: str) -> None:
+    draw = ImageDraw.Draw(sheet)
+    text, left, _ = _title(policy, run)
+    draw.text((MARGIN, top), policy.name.upper(), INK, LARGE)
+    draw.text((MARGIN + left, top + 10), text, FAINT, SMALL)
     names = ["original"]
     for kind, views in (("global", policy.views[:2]), ("local", policy.views[2:])):
         crops = [view for view in views for _ in range(view.count)]
         names += [f"{kind} {i}, {view.size} px" for i, view in enumerate(crops, start=1)]
     for column, name in enumerate(names):
-        draw.text((MARGIN + column * (CELL + GAP), top + 38), name, FAINT, small)
+        draw.text((MARGIN + column * (CELL + GAP), top + 38), name, FAINT, SMALL)
 
 
 def _original(sheet: Image.Image, manifest: Manifest, index: int, place: tuple[int, int]) -> None:
     path = manifest.paths[index]
     with Image.open(manifest.root / path) as image:
-        _paste(sheet, ImageOps.exif_transpose(image).convert("RGB"), place)
+        paste(sheet, ImageOps.exif_transpose(image).convert("RGB"), place)
     name = path.rsplit("/", 1)[-1].encode(errors="replace").decode()
     width, height = manifest.sizes[index]
-    _write(sheet, place, [manifest.classes[manifest.labels[index]][:24], name[:24], f"{width} x {height} px"])
-
-
-def _paste(sheet: Image.Image, image: Image.Image, place: tuple[int, int]) -> None:
-    """Fits an image into its cell; a small one with its pixels visible."""
-    image = ImageOps.contain(
-        image, (CELL, CELL), Image.Resampling.LANCZOS if max(image.size) > 64 else Image.Resampling.NEAREST
-    )
-    sheet.paste(image, (place[0], place[1] + CELL - image.height))
-
-
-def _write(sheet: Image.Image, place: tuple[int, int], lines: list[str]) -> None:
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for i, line in enumerate(lines):
-        draw.text((place[0], place[1] + CELL + 5 + i * LINE), line, INK if i == 0 else FAINT, font)
+    write(sheet, place, [manifest.classes[manifest.labels[index]][:24], name[:24], f"{width} x {height} px"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
+
+from clever_fast.pipelines.augmentations import RandomResizedCrop
 
 if TYPE_CHECKING:
     from nvidia.dali.data_node import DataNode
@@ -51,10 +53,16 @@ class Augmentation(Protocol):
 class View:
     """`count` crops of `size` x `size` pixels, each covering a fraction of the image's area within `scale`.
 
-    The crop (RandomResizedCrop, ratio 3/4 to 4/3), the horizontal flip and the normalisation are implied.
+    The crop (RandomResizedCrop, ratio 3/4 to 4/3) and the horizontal flip come first, the normalisation last; the
+    augmentations stand between them in their own order.
     """
 
     count: int
     size: int
     scale: tuple[float, float]
     augmentations: tuple[Augmentation, ...] = ()
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+    @property
+    def crop(self) -> RandomResizedCrop:
+        return RandomResizedCrop(self.scale, self.interpolation)

@@ -89,7 +89,9 @@ def test_pypis_apex_is_told_from_nvidias(monkeypatch):
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: name in known or None)
     assert states(doctor.apex()) == {"Apex": "warning"}
     known.add("apex.optimizers")
-    assert states(doctor.apex()) == {}
+    assert states(doctor.apex()) == {"Apex": "ok"}
+    known.clear()
+    assert states(doctor.apex()) == {"Apex": "ok"}
 
 
 def test_a_check_that_raises_is_a_fault_of_its_own(monkeypatch):

@@ -1,6 +1,7 @@
 """Updates: DINO's groups and clip, and steps that skip themselves when something is not finite."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from clever_fast.ops import clip_each_
 from clever_fast.optimization import FailureGuard, gradient_norms, make_optimizer, schedule
 from clever_fast.recipe import EXECUTIONS, Execution
 from clever_fast.train import build, train_step
+from tests.recipes import siamese
 
 CPU = Execution(device="cpu", precision="fp32")
 
@@ -24,10 +26,12 @@ def batch(seed: int, images: int = 4) -> Batch:
 
 def test_biases_and_vectors_are_not_decayed(small):
     method = small().method.build(small().backbone, 0.0)
-    decayed, free = make_optimizer(method, small()).param_groups
-    assert all(p.ndim > 1 for p in decayed["params"])
+    decayed, free, last = make_optimizer(method, small()).param_groups
+    assert all(p.ndim > 1 for group in (decayed, last) for p in group["params"])
     assert all(p.ndim == 1 for p in free["params"])
-    assert len(decayed["params"]) + len(free["params"]) == sum(p.requires_grad for p in method.parameters())
+    assert len(last["params"]) == 2  # of both heads
+    trained = sum(p.requires_grad for p in method.parameters())
+    assert sum(len(group["params"]) for group in (decayed, free, last)) == trained
     assert free["weight_decay"] == 0
     named = dict(method.named_parameters())
     assert not named["student.head.last_layer.weight_g"].requires_grad
@@ -44,6 +48,34 @@ def test_schedule_sets_rate_and_decay_of_the_step(small):
     schedule(optimizer, recipe, Progress(15, 30, 10))
     assert optimizer.param_groups[0]["weight_decay"] == pytest.approx((0.04 + 0.4) / 2)
     assert optimizer.param_groups[1]["weight_decay"] == 0
+
+
+@pytest.mark.parametrize("name", ["simsiam", "ddcl"])
+def test_simsiams_groups_are_decayed_all_and_the_predictors_rate_stays(name):
+    recipe = siamese(name)
+    method = recipe.method.build(recipe.backbone, 0.0)
+    others, predictors = make_optimizer(method, recipe).param_groups
+    assert set(predictors["params"]) == set(method.constant_lr())
+    assert {p.ndim for p in others["params"]} == {1, 2, 4}
+    assert len(others["params"]) + len(predictors["params"]) == len(list(method.parameters()))
+
+
+def test_simsiams_schedule_is_that_of_its_released_code():
+    """Rates as the released `adjust_learning_rate_wp` and `adjust_learning_rate` set them, epoch by epoch."""
+    recipe = siamese("ddcl", epochs=6, warmup_epochs=2, base_lr=0.05, batch_size=512)
+    optimizer = make_optimizer(recipe.method.build(recipe.backbone, 0.0), recipe)
+    peak, spe = 0.1, 50
+    for epoch in range(6):
+        if epoch < 2:
+            expected = fixed = peak * epoch / 2
+        else:
+            expected, fixed = peak * 0.5 * (1 + math.cos(math.pi * (epoch - 2) / 4)), peak
+        for step in (epoch * spe, epoch * spe + spe - 1):
+            schedule(optimizer, recipe, Progress(step, 6 * spe, spe))
+            others, predictors = optimizer.param_groups
+            assert others["lr"] == pytest.approx(expected, rel=0.011)  # our warm-up ends at the peak: 1/99 more
+            assert predictors["lr"] == pytest.approx(fixed, rel=0.011)
+            assert others["weight_decay"] == predictors["weight_decay"] == 1e-4
 
 
 def test_each_gradient_is_clipped_by_its_own_norm():

@@ -17,9 +17,10 @@ from clever_fast.failure import NotFiniteError
 from clever_fast.recipe import EXECUTIONS, Execution, Run
 from clever_fast.train import train
 from tests.images import readable, unreadable
+from tests.recipes import tiny
 
 CPU = Execution(device="cpu", precision="fp32", threads=2)
-PLAIN = {name: getattr(EXECUTIONS["plain"], name) for name in ("kernels", "fused_optimizer", "channels_last")}
+PLAIN = {name: getattr(EXECUTIONS["plain"], name) for name in ("kernels", "optimizer", "channels_last")}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -48,10 +49,10 @@ RESUMER = """
 import pickle, sys
 from clever_fast.train import train
 from pathlib import Path
-from tests.recipes import small
+from tests.recipes import tiny
 from clever_fast.recipe import Execution, Run
 method, data, folder, stop = sys.argv[1:]
-train(small(method), Execution(device="cpu", precision="fp32", threads=2),
+train(tiny(method), Execution(device="cpu", precision="fp32", threads=2),
       Run(data=Path(data), run=Path(folder), log_every=1, stop_after=int(stop) or None))
 """
 
@@ -60,10 +61,10 @@ def run_in_a_new_process(*arguments: object) -> None:
     subprocess.run([sys.executable, "-c", RESUMER, *map(str, arguments)], check=True, cwd=Path(__file__).parents[1])
 
 
-@pytest.mark.parametrize("method", ["dino", "clever"])
-def test_resume_in_a_new_process_is_bit_identical(small, images, tmp_path, method):
+@pytest.mark.parametrize("method", ["dino", "clever", "ddcl"])
+def test_resume_in_a_new_process_is_bit_identical(images, tmp_path, method):
     """Stopped in the middle of an epoch and gone on with elsewhere; drop path, BatchNorm, elastic crops all on."""
-    train(small(method), CPU, Run(data=images, run=tmp_path / "whole", log_every=1))
+    train(tiny(method), CPU, Run(data=images, run=tmp_path / "whole", log_every=1))
     for stop in (2, 4, 0):  # epochs have 3 steps
         run_in_a_new_process(method, images, tmp_path / "parts", stop)
     assert_same_state(tmp_path / "whole", tmp_path / "parts")

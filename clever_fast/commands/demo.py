@@ -11,7 +11,7 @@ from clever_fast import metrics, report
 from clever_fast.commands.evaluate import knn
 from clever_fast.commands.synthesize import synthesize
 from clever_fast.errors import UserError
-from clever_fast.pipelines.policies import POLICIES
+from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS
 from clever_fast.pipelines.preview import contact_sheet
 from clever_fast.pipelines.reading import open_manifest
 from clever_fast.recipe import Execution, Run
@@ -48,7 +48,7 @@ def demo(
     synthesize(data, **IMAGES)
     _say("2. look at what the augmentations do")
     manifest = open_manifest(data, progress=True)
-    policies = [replace(chosen, policy=policy).views for policy in POLICIES.values()]
+    policies = [replace(chosen, policy=policy).views for policy in (BAUG, CAUG, CAUG_PLUS)]
     contact_sheet(manifest, policies, images=3, seed=seed).save(out / "preview.png")
     _say("3. pretrain, stopping in the middle of an epoch")
     settings = Run(data=data, run=run, knn_every=max(1, chosen.epochs // 8), save_every=10**9)

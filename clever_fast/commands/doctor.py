@@ -58,7 +58,7 @@ def _tune(data: Path, classes: Path | None, recipe: str, batch: int | None, save
     import torch
 
     from clever_fast import tuning
-    from clever_fast.bar import images_bar
+    from clever_fast.bar import rounds_bar
     from clever_fast.configuration import find_recipe
     from clever_fast.pipelines.reading import open_manifest
     from clever_fast.recipe import Execution
@@ -71,8 +71,7 @@ def _tune(data: Path, classes: Path | None, recipe: str, batch: int | None, save
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("setting", "value", "images/s of the loader alone", "slowest to fastest round", ""):
         table.add_column(column)
-    total = tuning.ROUNDS * sum(map(len, tried.values()))
-    with images_bar("trying the loader's settings", total) as advance:
+    with rounds_bar(tuning.ROUNDS * sum(map(len, tried.values()))) as (advance, _):
         for trials in tuning.sweep(manifest, sized, Execution(), tried, seconds=1.0, advance=advance):
             for trial in trials:
                 rate, mark = trial.rate, "[green]chosen[/]" if trial.chosen else ""

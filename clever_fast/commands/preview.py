@@ -10,7 +10,7 @@ def preview(
     data: Path,
     out: Path = Path("preview.png"),
     *,
-    policy: Literal["all", "baug", "caug", "caug_plus"] = "all",
+    policy: Literal["all", "baug", "caug", "caug_plus", "moco_baug", "moco_caug", "moco_caug_plus"] = "all",
     images: int = 4,
     seed: int = 0,
     epoch: int = 0,

@@ -54,6 +54,11 @@ def profile(words: list[str]) -> None:
     """Write `phases.jsonl`, `phases.png`, `trace.json.gz` and, on a GPU, `memory.pickle`; print the tables."""
     recipe, execution, options = parse("profile", DESCRIPTION, Profile, words)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it reports its stages, and a missing GPU as an error
+    if not options.window_only:
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write {options.out}: {error.strerror}; choose another --out") from None
     machine, batches = accelerator(execution), None
     if options.data:
         manifest = open_manifest(options.data, classes=options.classes, progress=True)
@@ -73,10 +78,6 @@ def _profile(words, recipe, machine, options: Profile, stream) -> None:
             stepper.lap(stream or stepper.noise, options.steps)
         return
     out = options.out
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}; choose another --out") from None
     print(f"{recipe.method.name} {recipe.backbone.name}, batch {recipe.batch_size}, on {machine}", flush=True)
     milliseconds = profiling.timed(stepper, stream, options.steps)
     phases, ops = profiling.split(milliseconds, options.steps), profiling.ops(milliseconds, options.steps)
@@ -99,7 +100,7 @@ def _profile(words, recipe, machine, options: Profile, stream) -> None:
         "hardware": str(machine),
         "execution": machine.kernels,
         "batch": recipe.batch_size,
-        "data": str(options.data) if options.data else "noise",
+        "data": options.data.name if options.data else "noise",
         "steps": options.steps,
         "phases_ms": phases,
         "ops_ms": ops,

@@ -10,8 +10,8 @@ from clever_fast.recipes import RECIPES
 def recipes() -> None:
     """List every recipe with its epochs, policy, crops, batch and expected cost.
 
-    The cost is counted, not measured: the multiplications of one image's forward passes (teacher and student) and
-    backward pass with both heads. GPU hours are that, times epochs and images, at 40 % of an A100's 312 bf16 TFLOP/s.
+    The cost is counted, not measured: the multiplications of one image's forward passes (a teacher's too) and
+    backward pass, heads included. GPU hours are that, times epochs and images, at 40 % of an A100's 312 bf16 TFLOP/s.
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("recipe", "policy", "crops", "batch", "lr"):
@@ -24,7 +24,7 @@ def recipes() -> None:
         table.add_row(
             name,
             recipe.policy.name,
-            f"2x{recipe.global_size} + {recipe.local_crops}x{recipe.local_size}",
+            f"2x{recipe.global_size}" + f" + {recipe.local_crops}x{recipe.local_size}" * bool(recipe.local_crops),
             str(recipe.batch_size),
             f"{recipe.lr:.2g}",
             str(recipe.epochs),

@@ -29,7 +29,7 @@ def features(
     share = len(manifest) // distributed.world_size()
     with images_bar("features", share, shown=distributed.is_main()) as advance:
         for index, images in batches:
-            with machine.autocast(), selection.use(machine.kernels):
+            with machine.autocast(), selection.use(machine.kernels), torch.compiler.set_stance("force_eager"):
                 rows.append(encode(images).float())
             indices.append(index)
             for _ in index:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from clever_fast import ops
-from clever_fast.errors import UserError
 from clever_fast.methods.dino import Dino
 from clever_fast.methods.distillation import (
     freeze_last_layers,
@@ -17,7 +16,7 @@ from clever_fast.methods.distillation import (
     update_center,
     update_teacher,
 )
-from clever_fast.methods.method import Batch, Method, Progress
+from clever_fast.methods.method import Batch, Method, Progress, split_width
 from clever_fast.models import Backbone, DinoHead
 from clever_fast.ops.orthogonality_loss import Similarity
 from clever_fast.ranges import range_
@@ -55,11 +54,7 @@ class CleverMethod(Method):
         self.config = config
         encoder = backbone.build(drop_path)
         D = encoder.embed_dim
-        self.ir_width = int(config.separation_ratio * D)
-        if not 0 < self.ir_width < D:
-            raise UserError(
-                f"separation_ratio {config.separation_ratio} leaves one part of {D} channels empty; choose one between"
-            )
+        self.ir_width = split_width(config.separation_ratio, D)
         widths = (self.ir_width, D - self.ir_width)
         prototypes = (config.prototypes, config.ef_prototypes or config.prototypes)
         heads = [
@@ -73,6 +68,9 @@ class CleverMethod(Method):
     @property
     def encoder(self) -> nn.Module:
         return self.teacher.backbone
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.student.backbone, self.teacher.backbone
 
     def parts(self) -> dict[str, slice]:
         return {"all": slice(None), "IR": slice(0, self.ir_width), "EF": slice(self.ir_width, None)}
@@ -89,7 +87,7 @@ class CleverMethod(Method):
         with range_("loss"):
             invariance = ops.distillation_loss(s_ir, t_ir, self.center, **shared)
             orthogonality = ops.orthogonality_loss(s_ef, t_ef, self.center2, similarity=config.orthogonality, **shared)
-            preg = ops.norm_gap(list(self.student.head.parameters()), list(self.student.head2.parameters()))
+            preg, norms = ops.norm_gap(list(self.student.head.parameters()), list(self.student.head2.parameters()))
             update_center(self.center, t_ir, config.center_momentum)
             update_center(self.center2, t_ef, config.center_momentum)
         return {
@@ -99,6 +97,8 @@ class CleverMethod(Method):
             "invariance": invariance,
             "orthogonality": orthogonality,
             "preg": preg,
+            "ir_norm_squared": norms[0],
+            "ef_norm_squared": norms[1],
             "center_norm": self.center.norm(),
             "center2_norm": self.center2.norm(),
         }

@@ -38,6 +38,7 @@ class Dino:
     """
 
     name: ClassVar[str] = "dino"
+    local_crops: ClassVar[bool] = True
 
     prototypes: int = 65536
     hidden: int = 2048
@@ -71,6 +72,9 @@ class DinoMethod(Method):
     @property
     def encoder(self) -> nn.Module:
         return self.teacher.backbone
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.student.backbone, self.teacher.backbone
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         config = self.config

@@ -1,9 +1,13 @@
 """What a method is to the trainer: a module whose forward returns losses, and two hooks."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
+
+from clever_fast.errors import UserError
+from clever_fast.models import Backbone
 
 
 class Batch(NamedTuple):
@@ -34,6 +38,15 @@ class Progress:
         return self.step // self.steps_per_epoch
 
 
+class MethodConfig(Protocol):
+    """What a method is to a recipe: a frozen dataclass of its settings that builds it."""
+
+    name: ClassVar[str]
+    local_crops: ClassVar[bool]  # whether it learns from local crops
+
+    def build(self, backbone: Backbone, drop_path: float) -> "Method": ...
+
+
 class Method(nn.Module):
     """What is trained. `forward` turns a batch into losses; the hooks are everything else a method may do to a step."""
 
@@ -42,6 +55,14 @@ class Method(nn.Module):
     def parts(self) -> dict[str, slice]:
         """The named parts of a feature vector that are evaluated separately; "all" is always there."""
         return {"all": slice(None)}
+
+    def networks(self) -> Iterable[nn.Module]:
+        """The backbones, which take one crop size a call; what may be compiled or checkpointed."""
+        raise NotImplementedError
+
+    def constant_lr(self) -> Iterable[nn.Parameter]:
+        """Parameters whose learning rate stays at its peak after the warm-up."""
+        return ()
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Scalars by name. "loss" is differentiated; all are logged."""
@@ -52,3 +73,15 @@ class Method(nn.Module):
 
     def after_step(self, progress: Progress, applied: Tensor) -> None:
         """Called when weights are final. `applied` is a float32 scalar on the device: 0 where the step was skipped."""
+
+
+def split_width(ratio: float, features: int) -> int:
+    """Channels of the invariant representation: the share `ratio` of all, floored.
+
+    Raises:
+        UserError: one of the two parts would be empty.
+    """
+    width = int(ratio * features)
+    if not 0 < width < features:
+        raise UserError(f"separation_ratio {ratio} leaves one part of {features} channels empty; choose one between")
+    return width

@@ -15,6 +15,7 @@ class Backbone:
 
     name: str
     build: Callable[[float], nn.Module]
+    timm: str | None = None  # `timm.create_model(timm, num_classes=0)` takes the same weights
     drop_path: float = 0.0  # the student's stochastic depth rate in the released recipes; the teacher's is always 0
 
     def __str__(self) -> str:

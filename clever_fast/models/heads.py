@@ -1,4 +1,4 @@
-"""The projection head of DINO."""
+"""The projection heads of DINO, and the projector and predictor of SimSiam."""
 
 import torch
 from torch import Tensor, nn
@@ -44,3 +44,37 @@ class DinoHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last_layer(F.normalize(self.mlp(x), dim=-1))
+
+
+class Projector(nn.Sequential):
+    """Features (N, D) -> projections (N, width): three linear layers, BatchNorm after each, ReLU after the first two.
+
+    The last BatchNorm has no parameters of its own, so the bias before it has no effect on the output; it is there, as
+    in the released code, where it counts in PReg and is decayed.
+
+    Source: SimSiam (Chen & He 2021), section 3, and its released code.
+    """
+
+    def __init__(self, in_features: int, width: int):
+        super().__init__(
+            nn.Linear(in_features, width, bias=False),
+            nn.BatchNorm1d(width),
+            nn.ReLU(inplace=True),
+            nn.Linear(width, width, bias=False),
+            nn.BatchNorm1d(width),
+            nn.ReLU(inplace=True),
+            nn.Linear(width, width),
+            nn.BatchNorm1d(width, affine=False),
+        )
+
+
+class Predictor(nn.Sequential):
+    """Projections (N, width) -> predictions (N, width) through a bottleneck with BatchNorm and ReLU; same source."""
+
+    def __init__(self, width: int, bottleneck: int):
+        super().__init__(
+            nn.Linear(width, bottleneck, bias=False),
+            nn.BatchNorm1d(bottleneck),
+            nn.ReLU(inplace=True),
+            nn.Linear(bottleneck, width),
+        )

@@ -38,7 +38,7 @@ def resnet(
 
 RESNETS = (
     Backbone("resnet10_small", partial(resnet, BasicBlock, (1, 1, 1, 1), width=32, small_stem=2)),
-    Backbone("resnet18", partial(resnet, BasicBlock, (2, 2, 2, 2))),
+    Backbone("resnet18", partial(resnet, BasicBlock, (2, 2, 2, 2)), timm="resnet18"),
     Backbone("resnet18_small", partial(resnet, BasicBlock, (2, 2, 2, 2), small_stem=1)),
-    Backbone("resnet50", partial(resnet, Bottleneck, (3, 4, 6, 3))),
+    Backbone("resnet50", partial(resnet, Bottleneck, (3, 4, 6, 3)), timm="resnet50"),
 )

@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 from timm.layers import DropPath
+from timm.models import checkpoint_seq
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +19,6 @@ from clever_fast.models.backbone import Backbone
 
 DIRECTIONS = 4
 STEPS = (1e-3, 1e-1)  # the range of delta at initialisation
-PREFIXES = ("module.", "backbone.")  # of wrappers in released checkpoints
 
 
 class Convolution(nn.Conv2d):
@@ -113,13 +113,23 @@ class VMamba(nn.Module):
             last = width == self.embed_dim
             self.layers.append(_named(blocks=blocks, downsample=nn.Identity() if last else _numbered(down)))
         self.classifier = _named(norm=nn.LayerNorm(self.embed_dim))
+        self.grad_checkpointing = False
         self.apply(_initialise)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block in the backward pass; timm's networks have a method of this name too."""
+        self.grad_checkpointing = enable
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """The last stage after its norm, (N, D, H / 32, W / 32) for four stages, sizes rounded up."""
         x = self.patch_embed(images.permute(0, 2, 3, 1))
         for layer in self.layers:
-            x = layer(x)
-        return self.classifier(x).mean((1, 2))
+            x = checkpoint_seq(layer.blocks, x) if self.grad_checkpointing else layer.blocks(x)
+            x = layer.downsample(x)
+        return self.classifier(x).permute(0, 3, 1, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.forward_features(images).mean((2, 3))
 
 
 def _named(**modules: nn.Module) -> nn.Sequential:
@@ -136,25 +146,6 @@ def _initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def released_state_dict(checkpoint: dict) -> dict[str, Tensor]:
-    """The encoder's weights out of a checkpoint of VMamba ("model") or CLeVER ("teacher"), under this module's names.
-
-    Wrappers' prefixes and the classification or projection heads are left out; `load_state_dict` names what is
-    missing or unknown after that.
-    """
-    for key in ("teacher", "model", "state_dict"):
-        checkpoint = checkpoint.get(key, checkpoint)
-    weights = {}
-    for name, tensor in checkpoint.items():
-        for prefix in PREFIXES:
-            name = name.removeprefix(prefix)
-        if name.startswith(("classifier.head.", "head.", "head2.")):
-            continue
-        is_linear = name.endswith(("in_proj.weight", "out_proj.weight", "fc1.weight", "fc2.weight"))
-        weights[name] = tensor.flatten(1) if is_linear else tensor  # some were saved as 1x1 convolutions
-    return weights
 
 
 VMAMBAS = (

@@ -1,26 +1,19 @@
 // What both CPU kernels are made of: the recurrence over one segment, and reading and writing of any dtype.
 #pragma once
-#include <algorithm>
-
 #include "cpu.h"
 #include "simd.h"
 
-// The same source for three instruction sets; the loader picks one. `flatten` inlines what a function calls into each.
-#if !defined(__x86_64__) || !defined(__gnu_linux__) || defined(__SANITIZE_ADDRESS__)
-#define FOR_EACH_CPU
-#elif !defined(__clang__) && __GNUC__ >= 12
-#define FOR_EACH_CPU __attribute__((flatten, target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#else  // compilers that do not know the levels of x86-64
-#define FOR_EACH_CPU __attribute__((flatten, target_clones("default", "avx2", "avx512f")))
-#endif
+// All that a kernel calls becomes a part of it: a function of the standard headers left on its own could be shared with
+// another instruction set's kernels.
+#define CLEVER_FAST_KERNEL inline __attribute__((flatten))
 
-namespace clever_fast::cpu {
+namespace clever_fast::cpu::CLEVER_FAST_CPU {
 
 constexpr int SEGMENT = MAX_CPU_SEGMENT;
 
 inline int64_t tiles(int64_t channels) { return (channels + LANES - 1) / LANES; }
 
-// One state of 16 channels over up to SEGMENT positions. B and C are scalars `stride` apart.
+// One state of a vector of channels over up to SEGMENT positions. B and C are scalars `stride` apart.
 struct Steps {
   int count;
   const V *u, *delta;
@@ -37,7 +30,7 @@ CLEVER_FAST_INLINE V scan_forward(const Steps& x, V A, V h, V* y) {
   return h;
 }
 
-// Adds to the gradients of 16 channels; `g` is the gradient that reaches the state before the last position from the
+// Adds to the gradients of a vector of channels; `g` is the gradient that reaches the state before the last position from the
 // right, already through that step's decay. Returns it for the next segment to the left.
 CLEVER_FAST_INLINE V scan_backward(
     const Steps& x, V A, V h, V g, const V* dy, V* du, V* ddelta, V* dB, V* dC, int64_t stride, V& dA) {
@@ -64,4 +57,4 @@ CLEVER_FAST_INLINE void widen(float* to, Dtype dtype, const void* from, int64_t 
   for (int64_t i = 0; i < count; i += LANES) store(to + i, load(dtype, from, offset + i, count - i), count - i);
 }
 
-}  // namespace clever_fast::cpu
+}  // namespace clever_fast::cpu::CLEVER_FAST_CPU

@@ -1,5 +1,7 @@
-// Vectors of 16 floats in the compilers' own vector types: one AVX-512 register, two of AVX2, four of SSE or NEON.
+// Vectors of LANES floats in the compilers' own vector types, as wide as a register of the instruction set: compilers
+// take wider ones apart element by element where they are compared or shuffled.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -8,13 +10,20 @@
 
 #define CLEVER_FAST_INLINE inline __attribute__((always_inline))
 
-namespace clever_fast::cpu {
+namespace clever_fast::cpu::CLEVER_FAST_CPU {
 
-constexpr int LANES = 16;
-using V = float __attribute__((vector_size(64)));
-using I = int32_t __attribute__((vector_size(64)));
-using U = uint32_t __attribute__((vector_size(64)));
-using Short = uint16_t __attribute__((vector_size(32)));
+constexpr int LANES = CLEVER_FAST_LANES;
+
+template <class T, int COUNT>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(COUNT * sizeof(T))));  // gcc ignores the attribute in a `using`
+};
+template <class T, int COUNT = LANES>
+using Vector = typename VectorOf<T, COUNT>::type;
+using V = Vector<float>;
+using I = Vector<int32_t>;
+using U = Vector<uint32_t>;
+using Short = Vector<uint16_t>;
 
 template <class To, class From>
 CLEVER_FAST_INLINE To bits(From from) {
@@ -24,18 +33,27 @@ CLEVER_FAST_INLINE To bits(From from) {
   return to;
 }
 
-template <class T>
-CLEVER_FAST_INLINE T read(const void* from) {
-  T to;
-  __builtin_memcpy(&to, from, sizeof to);
-  return to;
+// Vectors anywhere in memory. gcc copies one by way of other registers if memcpy asks for it.
+template <class T, class Element>
+struct Unaligned {
+  typedef T type __attribute__((aligned(alignof(Element)), may_alias));
+};
+
+template <class T, class Element>
+CLEVER_FAST_INLINE T read(const Element* from) {
+  return *reinterpret_cast<const typename Unaligned<T, Element>::type*>(from);
+}
+
+template <class T, class Element>
+CLEVER_FAST_INLINE void write(Element* to, T x) {
+  *reinterpret_cast<typename Unaligned<T, Element>::type*>(to) = x;
 }
 
 CLEVER_FAST_INLINE V splat(float x) { return V{} + x; }
 
 CLEVER_FAST_INLINE V load(const float* from) { return read<V>(from); }
 
-CLEVER_FAST_INLINE void store(float* to, V x) { __builtin_memcpy(to, &x, sizeof x); }
+CLEVER_FAST_INLINE void store(float* to, V x) { write(to, x); }
 
 CLEVER_FAST_INLINE V from_bfloat16(U x) { return bits<V>(x << 16); }
 
@@ -59,13 +77,39 @@ CLEVER_FAST_INLINE U to_half(V x) {  // to nearest, ties to even
   return (magnitude >= 0x477ff000 ? special : finite) | (u >> 16 & 0x8000);
 }
 
-CLEVER_FAST_INLINE V smaller(V a, V b) { return a < b ? a : b; }
-CLEVER_FAST_INLINE V larger(V a, V b) { return a > b ? a : b; }
+// Between floats and elements of `dtype`; those of float32 are floats already.
+CLEVER_FAST_INLINE V widen(V x, Dtype) { return x; }
+
+CLEVER_FAST_INLINE V widen(Short x, Dtype dtype) {
+  const U wide = __builtin_convertvector(x, U);
+  return dtype == Dtype::float16 ? from_half(wide) : from_bfloat16(wide);
+}
+
+CLEVER_FAST_INLINE Short narrow(V x, Dtype dtype) {
+  return __builtin_convertvector(dtype == Dtype::float16 ? to_half(x) : to_bfloat16(x), Short);
+}
+
+// x, but no more or no less than a bound. NaN stays NaN. gcc finds the one instruction for it only where it does not
+// know the bound.
+CLEVER_FAST_INLINE V hidden(float x) {
+  asm("" : "+r"(x));
+  return splat(x);
+}
+
+CLEVER_FAST_INLINE V at_most(V x, float bound) {
+  const V most = hidden(bound);
+  return x > most ? most : x;
+}
+
+CLEVER_FAST_INLINE V at_least(V x, float bound) {
+  const V least = hidden(bound);
+  return x < least ? least : x;
+}
 
 // 2^x to 2 ulp, at least 2^-126. Coefficients: Cephes, exp2f.
 CLEVER_FAST_INLINE V exp2(V x) {
   constexpr float ROUND = 12582912.f;  // 1.5 * 2^23: adding it leaves the nearest integer in the last bits
-  x = smaller(larger(x, splat(-126.f)), splat(127.f));
+  x = at_most(at_least(x, -126.f), 127.f);
   const V shifted = x + ROUND, f = x - (shifted - ROUND);
   V p = f * 1.535336188319500e-4f + 1.339887440266574e-3f;
   p = p * f + 9.618437357674640e-3f;
@@ -78,38 +122,54 @@ CLEVER_FAST_INLINE V exp2(V x) {
 
 constexpr float LOG2_E = 1.4426950408889634f;
 
-// log(1 + e) for e >= 0. Coefficients: Cephes, logf.
-CLEVER_FAST_INLINE V log1p(V e) {
-  const V one_plus = e + 1.f;
-  const V lost = (e - (one_plus - 1.f)) * larger(2.f - one_plus, V{});  // what the sum rounded away, over 1 + e
-  const I shifted = bits<I>(one_plus) - 0x3f3504f3;                     // the bits of sqrt(1/2)
-  const V exponent = __builtin_convertvector(shifted >> 23, V);
-  const V x = bits<V>(bits<I>(one_plus) - (shifted >> 23 << 23)) - 1.f, z = x * x;
-  V p = x * 7.0376836292e-2f - 1.1514610310e-1f;
-  p = p * x + 1.1676998740e-1f;
-  p = p * x - 1.2420140846e-1f;
-  p = p * x + 1.4249322787e-1f;
-  p = p * x - 1.6668057665e-1f;
-  p = p * x + 2.0000714765e-1f;
-  p = p * x - 2.4999993993e-1f;
-  p = p * x + 3.3333331174e-1f;
-  p = p * x * z - exponent * 2.12194440e-4f - 0.5f * z;
-  return x + (p + lost) + exponent * 0.693359375f;
-}
-
-// softplus(x), linear above 20, and its slope.
+// softplus(x) and its slope: with e = exp(-|x|), max(x, 0) + 2 atanh(s) for s = e / (2 + e), and max(e, ...) / (1 + e).
+// Above 20 it is x in float32, as torch has it. atanh(s) / s - 1 over s^2: fitted on [0, 1/9] to 2e-8 of the whole.
 CLEVER_FAST_INLINE V softplus(V x, V& slope) {
-  const V e = exp2(smaller(x, splat(20.f)) * LOG2_E);
-  slope = x > 20.f ? splat(1.f) : e / (1.f + e);
-  return x > 20.f ? x : log1p(e);
+  const V e = exp2(bits<V>(bits<U>(x) | 0x80000000) * LOG2_E);
+  const V both = 1.f / ((1.f + e) * (2.f + e));  // one division for two
+  const V s = e * (1.f + e) * both, z = s * s;
+  V p = z * 0.13433774f + 0.14116979f;
+  p = p * z + 0.20003836f;
+  p = p * z + 0.33333319f;
+  slope = (x < 0.f ? e : splat(1.f)) * (2.f + e) * both;
+  return at_least(x, 0.f) + 2.f * (p * z * s + s);
 }
 
-CLEVER_FAST_INLINE V softplus(V x) { return x > 20.f ? x : log1p(exp2(smaller(x, splat(20.f)) * LOG2_E)); }
+CLEVER_FAST_INLINE V softplus(V x) {
+  V slope;
+  return softplus(x, slope);
+}
+
+#if !defined(__has_builtin)
+#define CLEVER_FAST_SHUFFLES 0
+#else
+#define CLEVER_FAST_SHUFFLES __has_builtin(__builtin_shufflevector)  // clang, and gcc from 12 on
+#endif
+
+// Two vectors side by side, and one cut in halves.
+template <class Wide, class Half, size_t... J>
+CLEVER_FAST_INLINE Wide join(Half a, Half b, std::index_sequence<J...>) {
+#if CLEVER_FAST_SHUFFLES
+  return __builtin_shufflevector(a, b, J...);
+#else
+  const Half both[2] = {a, b};
+  return read<Wide>(reinterpret_cast<const char*>(both));
+#endif
+}
+
+template <int FIRST, class Half, class Wide, size_t... J>
+CLEVER_FAST_INLINE Half cut(Wide x, std::index_sequence<J...>) {
+#if CLEVER_FAST_SHUFFLES
+  return __builtin_shufflevector(x, x, (FIRST + J)...);
+#else
+  return read<Half>(reinterpret_cast<const char*>(&x) + FIRST * sizeof(Half) / sizeof...(J));
+#endif
+}
 
 // Swap the two off-diagonal blocks of width B of rows a and b, lanes J.
 template <int B, size_t... J>
 CLEVER_FAST_INLINE void swap_blocks(V& a, V& b, std::index_sequence<J...>) {
-#ifdef __clang__
+#if CLEVER_FAST_SHUFFLES
   const V top = __builtin_shufflevector(a, b, (J & B ? LANES + J - B : J)...);
   const V bottom = __builtin_shufflevector(a, b, (J & B ? LANES + J : J + B)...);
 #else
@@ -119,20 +179,21 @@ CLEVER_FAST_INLINE void swap_blocks(V& a, V& b, std::index_sequence<J...>) {
   a = top, b = bottom;
 }
 
-template <int B>
-CLEVER_FAST_INLINE void swap_all(V (&rows)[LANES]) {
+template <int B, int COUNT>
+CLEVER_FAST_INLINE void swap_all(V (&rows)[COUNT]) {
 #pragma GCC unroll 16  // keeps the rows in registers
-  for (int i = 0; i < LANES; ++i)
+  for (int i = 0; i < COUNT; ++i)
     if (!(i & B)) swap_blocks<B>(rows[i], rows[i + B], std::make_index_sequence<LANES>());
 }
 
-CLEVER_FAST_INLINE void transpose(V (&rows)[LANES]) {
-  swap_all<8>(rows), swap_all<4>(rows), swap_all<2>(rows), swap_all<1>(rows);
-}
+// Transposes each 4 x 4 block of four rows.
+CLEVER_FAST_INLINE void transpose_blocks(V (&rows)[4]) { swap_all<2>(rows), swap_all<1>(rows); }
 
-// The sum of each of 16 vectors, in one vector.
+// The sum of each of LANES vectors, in one vector.
 CLEVER_FAST_INLINE V sum_each(V (&rows)[LANES]) {
-  transpose(rows);
+  if constexpr (LANES > 8) swap_all<8>(rows);
+  if constexpr (LANES > 4) swap_all<4>(rows);
+  swap_all<2>(rows), swap_all<1>(rows);
   for (int half = LANES / 2; half; half /= 2)
     for (int i = 0; i < half; ++i) rows[i] += rows[i + half];
   return rows[0];
@@ -141,13 +202,13 @@ CLEVER_FAST_INLINE V sum_each(V (&rows)[LANES]) {
 // Fewer than 16 elements in pieces of 8, 4, 2 and 1: memcpy of a length known only at run time is a call.
 template <class T>
 CLEVER_FAST_INLINE void copy_some(T* to, const T* from, int64_t count) {
-  if (count & 8) __builtin_memcpy(to, from, 8 * sizeof(T)), to += 8, from += 8;
-  if (count & 4) __builtin_memcpy(to, from, 4 * sizeof(T)), to += 4, from += 4;
+  if (LANES > 8 && count & 8) __builtin_memcpy(to, from, 8 * sizeof(T)), to += 8, from += 8;
+  if (LANES > 4 && count & 4) __builtin_memcpy(to, from, 4 * sizeof(T)), to += 4, from += 4;
   if (count & 2) __builtin_memcpy(to, from, 2 * sizeof(T)), to += 2, from += 2;
   if (count & 1) *to = *from;
 }
 
-// Of fewer than 16 lanes only the first `count` are touched; the others load as 0.
+// Of fewer than LANES lanes only the first `count` are touched; the others load as 0.
 CLEVER_FAST_INLINE V load(const float* from, int64_t count) {
   if (count >= LANES) return load(from);
   float some[LANES] = {};
@@ -168,21 +229,17 @@ CLEVER_FAST_INLINE V load(Dtype dtype, const void* base, int64_t offset, int64_t
   const uint16_t* const from = static_cast<const uint16_t*>(base) + offset;
   uint16_t some[LANES] = {};
   if (count < LANES) copy_some(some, from, count);
-  const U wide = __builtin_convertvector(read<Short>(count < LANES ? some : from), U);
-  return dtype == Dtype::float16 ? from_half(wide) : from_bfloat16(wide);
+  return widen(read<Short>(count < LANES ? some : from), dtype);
 }
 
 CLEVER_FAST_INLINE void store(Dtype dtype, void* base, int64_t offset, V x, int64_t count) {
   if (dtype == Dtype::float32) return store(static_cast<float*>(base) + offset, x, count);
-  const Short half = __builtin_convertvector(dtype == Dtype::float16 ? to_half(x) : to_bfloat16(x), Short);
+  const Short half = narrow(x, dtype);
   uint16_t* const to = static_cast<uint16_t*>(base) + offset;
-  if (count >= LANES) {
-    __builtin_memcpy(to, &half, sizeof half);
-    return;
-  }
+  if (count >= LANES) return write(to, half);
   uint16_t some[LANES];
-  __builtin_memcpy(some, &half, sizeof half);
+  write(some, half);
   copy_some(to, some, count);
 }
 
-}  // namespace clever_fast::cpu
+}  // namespace clever_fast::cpu::CLEVER_FAST_CPU

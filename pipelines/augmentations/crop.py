@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -14,13 +14,14 @@ RATIO = (3 / 4, 4 / 3)
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """A random region of the image, resized to the view (bicubic, antialiased) and mirrored with probability 1/2.
+    """A random region of the image, resized to the view (antialiased) and mirrored with probability 1/2.
 
     The area is uniform in `scale` (fractions of the image's), the aspect ratio log-uniform in 3/4..4/3, corners in
     whole pixels. After ten tries that do not fit, the largest centred region of an allowed ratio is taken.
     """
 
     scale: tuple[float, float]
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     draws: ClassVar[int] = 4 * TRIES + 1
 
     def sample(self, uniforms: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
@@ -58,12 +59,13 @@ class RandomResizedCrop:
     def apply(self, images, parameters, canvas):
         from clever_fast.pipelines.dali import fn, types
 
+        kinds = {"bicubic": types.INTERP_CUBIC, "bilinear": types.INTERP_LINEAR}
         return fn.resize(
             images,
             size=(canvas.size, canvas.size),
             roi_start=parameters["crop_start"],
             roi_end=parameters["crop_end"],
-            interp_type=types.INTERP_CUBIC,
+            interp_type=kinds[self.interpolation],
             antialias=True,
         )
 
@@ -71,5 +73,5 @@ class RandomResizedCrop:
         """As `apply`, but like torchvision without a look beyond the region."""
         (top, left), (bottom, right) = parameters["crop_start"].tolist(), parameters["crop_end"].tolist()
         region = image.crop((min(left, right), top, max(left, right), bottom))
-        view = region.resize((canvas.size, canvas.size), Image.Resampling.BICUBIC)
+        view = region.resize((canvas.size, canvas.size), Image.Resampling[self.interpolation.upper()])
         return np.asarray(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if left > right else view)

@@ -70,10 +70,10 @@ def test_the_order_of_warps_changes_no_bit(emulator, seed):
 @pytest.fixture(scope="module")
 def cpu_objects(tmp_path_factory) -> list[str]:
     folder, made = tmp_path_factory.mktemp("objects"), []
-    for name in ("cpu_scan", "cpu_cross"):
-        made.append(str(folder / f"{name}.o"))
+    for source in sorted(HEADERS.glob("cpu_*.cpp")):
+        made.append(str(folder / f"{source.stem}.o"))
         flags = ["-std=c++20", "-O1", "-fsanitize=address", "-Wno-psabi"]
-        subprocess.run(["g++", *flags, "-c", str(HEADERS / f"{name}.cpp"), "-o", made[-1]], check=True)
+        subprocess.run(["g++", *flags, "-c", str(source), "-o", made[-1]], check=True)
     return made
 
 

@@ -139,9 +139,12 @@ def test_norm_gap_and_its_gradient():
     torch.manual_seed(0)
     left = [torch.randn(3, 4, dtype=torch.float64, requires_grad=True), torch.randn(5, dtype=torch.float64)]
     right = [torch.randn(2, dtype=torch.float64, requires_grad=True)]
-    gap = sum(x * x for t in left for x in t.flatten().tolist()) - sum(x * x for x in right[0].tolist())
-    value = ops.norm_gap(left, right)
+    totals = [sum(x * x for t in side for x in t.flatten().tolist()) for side in (left, right)]
+    gap = totals[0] - totals[1]
+    value, logged = ops.norm_gap(left, right)
     value.backward()
+    assert logged.tolist() == pytest.approx(totals, rel=1e-12)
+    assert not logged.requires_grad
     assert value.item() == pytest.approx(abs(gap), rel=1e-12)
     torch.testing.assert_close(left[0].grad, math.copysign(2, gap) * left[0].detach())
     torch.testing.assert_close(right[0].grad, -math.copysign(2, gap) * right[0].detach())

@@ -11,6 +11,7 @@ from clever_fast import ops
 from clever_fast.ops import extension
 from clever_fast.ops.selective_scan import reference
 from clever_fast.ops.selective_scan.fused import segment_length
+from tests.moat import Moat
 from tests.ops import scans
 
 needs_library = pytest.mark.skipif(bool(extension.missing), reason="needs the library built from csrc")
@@ -24,13 +25,6 @@ def new_memory_is_nan():
     torch.use_deterministic_algorithms(False)
 
 
-def in_a_moat(x: torch.Tensor) -> torch.Tensor:
-    """`x` amid NaN, so that a read out of bounds shows."""
-    sea = torch.full((x.numel() + 256,), torch.nan, dtype=x.dtype)
-    island = sea[128:-128].view(x.shape)
-    return island.copy_(x)
-
-
 def test_the_library_was_built_here():
     assert extension.has_kernels("cpu"), extension.describe()
 
@@ -39,7 +33,7 @@ def test_the_library_was_built_here():
 @pytest.mark.parametrize(("L", "S", "dtype"), scans.MATRIX)
 def test_selective_scan_equals_the_recurrence(L, S, dtype):
     N, K, D = (2, 2, 19) if L < 500 else (1, 1, 5)  # 19: one full vector of channels and a part of one
-    tensors = [in_a_moat(x) for x in scans.inputs(N, K, D, S, L, dtype)]
+    tensors = [Moat(x).inner for x in scans.inputs(N, K, D, S, L, dtype)]
     scans.assert_results(
         scans.NAMES, scans.with_gradients(ops.selective_scan, tensors), *scans.expected(N, K, D, S, L, dtype)
     )
@@ -48,7 +42,7 @@ def test_selective_scan_equals_the_recurrence(L, S, dtype):
 @needs_library
 @pytest.mark.parametrize(("size", "dtype"), scans.CROSS_MATRIX)
 def test_cross_scan_equals_four_scans(size, dtype):
-    tensors = [in_a_moat(x) for x in scans.image_inputs(3, *size, dtype)]
+    tensors = [Moat(x).inner for x in scans.image_inputs(3, *size, dtype)]
     results = scans.with_gradients(ops.cross_scan, tensors)
     # both round the projection to 16 bits, at other places: one rounding of difference
     floor = scans.FLOOR if dtype == torch.float32 else torch.finfo(dtype).eps
@@ -77,6 +71,16 @@ def test_large_16_bit_inputs_stay_finite(dtype):
     assert y.dtype == torch.float32
     assert y.isfinite().all()
     assert y.abs().max() > torch.finfo(torch.float16).max  # a 16-bit output would be infinite
+
+
+@needs_library
+@pytest.mark.parametrize("name", scans.NAMES[1:])
+def test_nan_in_any_input_reaches_the_same_outputs_as_in_the_recurrence(name):
+    tensors = scans.inputs(1, 1, 20, 1, 9)
+    tensors[scans.NAMES.index(name) - 1].view(-1)[1] = torch.nan
+    lost = scans.recurrence(*tensors).isnan()
+    assert lost.any()
+    assert torch.equal(ops.selective_scan(*tensors).isnan(), lost)
 
 
 @needs_library

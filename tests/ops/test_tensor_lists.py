@@ -95,8 +95,9 @@ def test_norm_gap(swap):
         left, right = right, left
     value, gradients = gap_and_gradients(lambda a, b: norm_gap_fused.norm_gap(a, b)[0], left, right)
     with ops.selection.use("reference"):
-        expected, wanted = gap_and_gradients(ops.norm_gap, left, right)
+        expected, wanted = gap_and_gradients(lambda a, b: ops.norm_gap(a, b)[0], left, right)
     torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(norm_gap_fused.norm_gap(left, right)[1], ops.norm_gap(left, right)[1])
     for got, want in zip(gradients, wanted, strict=True):
         assert (got is None) == (want is None)
         if got is not None:

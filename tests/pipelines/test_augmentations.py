@@ -18,7 +18,9 @@ from clever_fast.pipelines.views import Canvas
 BOUNDS = {
     ("decoding", "PIL"): (0.05, 1),
     (f"crop and flip ({parity.CPU})", "torchvision, bicubic"): (0, 0),
+    (f"crop and flip ({parity.CPU})", "torchvision, bilinear"): (0, 0),
     (f"crop and flip ({parity.GPU})", "torchvision, bicubic"): (0.4, 2),
+    (f"crop and flip ({parity.GPU})", "torchvision, bilinear"): (0.4, 2),
     # OpenCV before 5.0 rounds the place to 1/32 px
     (f"elastic ({parity.CPU})", "torchvision's elastic of the same displacement"): (0.5, 4),
     (f"blur ({parity.CPU})", "PIL's boxes"): (1.0, 7),

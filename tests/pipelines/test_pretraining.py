@@ -25,7 +25,7 @@ from clever_fast.pipelines.augmentations import (
 )
 from clever_fast.pipelines.decoding import find_broken
 from clever_fast.pipelines.parameters import Sampler
-from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS, POLICIES, Policy
+from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS, MOCO_CAUG, POLICIES, Policy
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader, pretraining_pipeline
 from clever_fast.pipelines.reading import Manifest
 from clever_fast.pipelines.views import View
@@ -115,10 +115,14 @@ def test_all_crops_are_near_those_of_pil_and_torchvision():
 def test_policies_have_the_published_operations_in_order():
     color, gray = ColorJitter(0.4, 0.4, 0.2, 0.1, 0.8), Grayscale(0.2)
     tails = ((GaussianBlur(1.0),), (GaussianBlur(0.1), Solarize(0.2)), (GaussianBlur(0.5),))
-    heads = {"baug": (), "caug": (Rotation(90.0),), "caug_plus": (Rotation(90.0), Elastic(100.0, 0.5))}
-    assert POLICIES.keys() == heads.keys()
-    for name, head in heads.items():
+    geometry = {"baug": (), "caug": (Rotation(90.0),), "caug_plus": (Rotation(90.0), Elastic(100.0, 0.5))}
+    assert POLICIES.keys() == geometry.keys() | {f"moco_{name}" for name in geometry}
+    moco = (ColorJitter(0.4, 0.4, 0.4, 0.1, 0.8), Grayscale(0.2), GaussianBlur(0.5, (0.1, 2.0)))
+    for name, head in geometry.items():
+        two = View(1, 224, (0.2, 1.0), (*moco, *head), "bilinear")
+        assert POLICIES[f"moco_{name}"].views == (two, two)
         policy = POLICIES[name]
+        assert all(view.interpolation == "bicubic" for view in policy.views)
         assert [view.augmentations for view in policy.views] == [(*head, color, gray, *tail) for tail in tails]
         assert [(v.count, v.size, v.scale) for v in policy.views] == [
             (1, 224, (0.4, 1.0)), (1, 224, (0.4, 1.0)), (8, 96, (0.05, 0.4)),
@@ -134,9 +138,30 @@ def test_every_policy_makes_other_pixels(manifest):
     assert np.mean(changed) > 0.2  # half the samples are deformed, and the colours' draws move by the elastic's
 
 
-def test_no_local_crops(manifest):
-    (_, crops), *_ = batches(manifest, 1, CAUG.with_crops(global_size=32, local_size=16, local_crops=0))[0]
+@pytest.mark.parametrize("policy", [CAUG, MOCO_CAUG], ids=lambda policy: policy.name)
+def test_no_local_crops(manifest, policy):
+    (_, crops), *_ = batches(manifest, 1, policy.with_crops(global_size=32, local_size=16, local_crops=0))[0]
     assert [crop.shape for crop in crops] == [(8, 32, 32, 3)] * 2
+
+
+def test_a_policy_without_local_crops_says_so():
+    with pytest.raises(UserError, match=r"moco_caug makes no local crops.*local_crops 0, not 8"):
+        MOCO_CAUG.with_crops(global_size=32, local_size=16, local_crops=8)
+
+
+def test_the_order_of_the_augmentations_is_that_of_the_tuple(manifest):
+    """A blur before the rotation leaves the black corners' edges sharp, one after it does not."""
+    crops = []
+    for order in ((GaussianBlur(1.0, (2.0, 2.0)), Rotation(90.0)), (Rotation(90.0), GaussianBlur(1.0, (2.0, 2.0)))):
+        view = View(1, 64, (0.5, 1.0), order, "bilinear")
+        ((indices, (made,)),), loader = batches(manifest, 1, Policy("two", (view,)))
+        (drawn,) = loader.sampler.parameters(indices, 0)
+        crops.append(made)
+        for row, index in enumerate(indices):
+            picture = Image.open(manifest.root / manifest.paths[index])
+            theirs = references.whole_crop(picture, view, graph.row(drawn, row), np.random.default_rng(0), None)
+            assert np.abs(made[row] * STD + MEAN - theirs).mean() < 1.5  # PIL blurs by boxes
+    assert np.abs(crops[0] - crops[1]).mean() * np.mean(STD) > 2
 
 
 def test_a_single_view_without_augmentations_is_torchvisions_crop(manifest):

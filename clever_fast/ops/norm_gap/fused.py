@@ -10,22 +10,22 @@ DEVICES = ("cuda", "cpu")
 
 @torch.library.custom_op("clever_fast::norm_gap", mutates_args=(), device_types=DEVICES)
 def norm_gap(left: list[Tensor], right: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """|gap| and the gap's sign, which the gradient needs."""
+    """The gap and the totals (2,)."""
     norms = torch.stack(torch._foreach_norm([*left, *right], dtype=torch.float32)).square()
-    gap = norms[: len(left)].sum() - norms[len(left) :].sum()
-    return gap.abs(), gap.sign()
+    totals = torch.stack([norms[: len(left)].sum(), norms[len(left) :].sum()])
+    return (totals[0] - totals[1]).abs(), totals
 
 
 @torch.library.custom_op("clever_fast::norm_gap_backward", mutates_args=(), device_types=DEVICES)
-def backward(grad: Tensor, sign: Tensor, left: list[Tensor], right: list[Tensor]) -> list[Tensor]:
-    twice = 2 * grad * sign
+def backward(grad: Tensor, totals: Tensor, left: list[Tensor], right: list[Tensor]) -> list[Tensor]:
+    twice = 2 * grad * (totals[0] - totals[1]).sign()
     return [*(torch._foreach_mul(left, twice) if left else ()), *(torch._foreach_mul(right, -twice) if right else ())]
 
 
 @norm_gap.register_fake
 def _(left, right):
     first = (left or right)[0]
-    return first.new_empty((), dtype=torch.float32), first.new_empty((), dtype=torch.float32)
+    return first.new_empty((), dtype=torch.float32), first.new_empty(2, dtype=torch.float32)
 
 
 @backward.register_fake
@@ -43,13 +43,13 @@ def _setup(ctx, inputs, output) -> None:
 
 @ranged("norm_gap backward")
 def _differentiate(ctx, grad, _):
-    sign, *tensors = ctx.saved_tensors
+    totals, *tensors = ctx.saved_tensors
     sides = tensors[: ctx.left], tensors[ctx.left :]
     trained = ctx.trained[: ctx.left], ctx.trained[ctx.left :]
     if grad is None:
         return tuple([None] * len(side) for side in sides)
     chosen = [[t for t, wanted in zip(*pair, strict=True) if wanted] for pair in zip(sides, trained, strict=True)]
-    gradients = iter(backward(grad, sign, *chosen))
+    gradients = iter(backward(grad, totals, *chosen))
     return tuple([next(gradients) if wanted else None for wanted in side] for side in trained)
 
 

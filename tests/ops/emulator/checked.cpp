@@ -95,17 +95,29 @@ std::vector<float> scratch_of(int64_t floats, float*& aligned) {
 }
 
 template <class P>
-void on_cpu(const P& p) {
+void on_cpu(const P& p, const cpu::Kernels<P>& kernels) {
   float *forward, *backward;
-  int64_t needed = 0;
-  if constexpr (std::is_same_v<P, CrossScan>) needed = cpu::forward_scratch(p);
-  const auto keep = scratch_of(needed, forward), keep_too = scratch_of(cpu::backward_scratch(p), backward);
-  for (int64_t task = 0; task < cpu::forward_tasks(p); ++task)
-    if constexpr (std::is_same_v<P, CrossScan>)
-      cpu::forward(p, task, forward);
+  const auto keep = scratch_of(kernels.forward_scratch(p), forward);
+  const auto keep_too = scratch_of(kernels.backward_scratch(p), backward);
+  for (int64_t task = 0; task < kernels.forward_tasks(p); ++task) kernels.forward(p, task, forward);
+  for (int64_t task = 0; task < kernels.backward_tasks(p); ++task) kernels.backward(p, task, backward);
+}
+
+// As built for each instruction set that this machine has; the widest one may be the same as another.
+template <class P>
+std::vector<const cpu::Kernels<P>*> every_cpu() {
+  std::vector<const cpu::Kernels<P>*> found = {&cpu::kernels<P>()};
+  const auto add = [&](const cpu::Kernels<Scan>& scan, const cpu::Kernels<CrossScan>& cross) {
+    if constexpr (std::is_same_v<P, Scan>)
+      found.push_back(&scan);
     else
-      cpu::forward(p, task);
-  for (int64_t task = 0; task < cpu::backward_tasks(p); ++task) cpu::backward(p, task, backward);
+      found.push_back(&cross);
+  };
+  add(cpu::baseline::scan, cpu::baseline::cross);
+#ifdef __x86_64__
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) add(cpu::avx2::scan, cpu::avx2::cross);
+#endif
+  return found;
 }
 
 template <class P>
@@ -132,14 +144,18 @@ void outputs(CrossScan& p, Results& r) {
 
 template <class P>
 bool same_everywhere(P p) {
-  P reference = p;
-  Results expected, found;
-  reference.splits = 1;
-  outputs(reference, expected), outputs(p, found);
-  on_cpu(reference);
+  Results found;
+  outputs(p, found);
   for (unsigned seed = 0; seed < 2; ++seed) {
     emulated(p, seed);
-    if (!equal(p, found, expected)) return false;
+    for (const auto* kernels : every_cpu<P>()) {
+      P reference = p;
+      Results expected;
+      reference.splits = 1;
+      outputs(reference, expected);
+      on_cpu(reference, *kernels);
+      if (!equal(p, found, expected)) return false;
+    }
   }
   return true;
 }

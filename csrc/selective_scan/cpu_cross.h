@@ -1,15 +1,16 @@
 // cross_scan on a CPU.
+#pragma once
 #include "cpu_steps.h"
 
-namespace clever_fast::cpu {
+namespace clever_fast::cpu::CLEVER_FAST_CPU {
 
-int64_t forward_tasks(const CrossScan& p) { return p.N * tiles(p.D); }
+inline int64_t forward_tasks(const CrossScan& p) { return p.N * tiles(p.D); }
 
-int64_t forward_scratch(const CrossScan& p) { return SEGMENT * p.width(); }
+inline int64_t forward_scratch(const CrossScan& p) { return SEGMENT * p.width(); }
 
-int64_t backward_tasks(const CrossScan& p) { return p.groups; }
+inline int64_t backward_tasks(const CrossScan& p) { return p.groups; }
 
-int64_t backward_scratch(const CrossScan& p) {
+inline int64_t backward_scratch(const CrossScan& p) {
   return ((tiles(p.D) + 2 * p.S) * SEGMENT + p.S * tiles(p.D)) * LANES + 2 * SEGMENT * p.width();
 }
 
@@ -39,14 +40,15 @@ CLEVER_FAST_INLINE void expand(
   }
 }
 
-FOR_EACH_CPU void forward(const CrossScan& p, int64_t task, float* low) {
+CLEVER_FAST_KERNEL void forward(const CrossScan& p, int64_t task, float* low) {
   const int64_t n = task / tiles(p.D), c = task % tiles(p.D) * LANES;
   const int active = int(std::min<int64_t>(LANES, p.D - c));
   int64_t at[SEGMENT];
   V u[SEGMENT], delta[SEGMENT], y[SEGMENT];
   for (int k = 0; k < 4; ++k) {
     const V skip = load(p.skip + k * p.D + c, active), bias = load(p.bias + k * p.D + c, active);
-    V h[MAX_STATES] = {};
+    V h[MAX_STATES];
+    for (int64_t s = 0; s < p.S; ++s) h[s] = V{};
     for (int64_t segment = 0, start = 0; start < p.L(); ++segment, start += p.segment) {
       const int count = gather(p, n, k, start, at, low);
       expand(p, p.weight + k * p.R * p.D + c, bias, low, active, count, delta);
@@ -89,7 +91,7 @@ CLEVER_FAST_INLINE void low_gradient(const CrossScan& p, const V* ddelta, const 
   const int last = int(tiles(p.D)) - 1;
   for (int l = 0; l < count; l += 4)
     for (int64_t r = 0; r < p.R; r += 4) {
-      V sums[LANES] = {};
+      V sums[16] = {};
       for (int tile = 0; tile <= last; ++tile) {
         const int active = tile < last ? LANES : int(p.D - last * LANES);
         V w[4];
@@ -97,15 +99,15 @@ CLEVER_FAST_INLINE void low_gradient(const CrossScan& p, const V* ddelta, const 
         for (int i = 0; i < 4; ++i)
           for (int j = 0; j < 4; ++j) sums[4 * i + j] += ddelta[tile * SEGMENT + std::min(l + i, count - 1)] * w[j];
       }
-      float block[LANES];
-      store(block, sum_each(sums));
+      float block[16];
+      for (int i = 0; i < 16; i += LANES) store(block + i, sum_each(reinterpret_cast<V(&)[LANES]>(sums[i])));
       for (int i = 0; i < 4 && l + i < count; ++i)
         for (int j = 0; j < 4 && r + j < p.R; ++j) dlow[(l + i) * p.width() + r + j] = block[4 * i + j];
     }
 }
 
 // All channels of one share of the images.
-FOR_EACH_CPU void backward(const CrossScan& p, int64_t group, float* scratch) {
+CLEVER_FAST_KERNEL void backward(const CrossScan& p, int64_t group, float* scratch) {
   const int64_t padded = tiles(p.D) * LANES, width = p.width();
   V* const ddelta = reinterpret_cast<V*>(scratch);                       // (tiles, segment)
   V* const dBC = ddelta + tiles(p.D) * SEGMENT;                          // (segment, 2 S)
@@ -172,4 +174,4 @@ FOR_EACH_CPU void backward(const CrossScan& p, int64_t group, float* scratch) {
     }
 }
 
-}  // namespace clever_fast::cpu
+}  // namespace clever_fast::cpu::CLEVER_FAST_CPU

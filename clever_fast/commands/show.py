@@ -1,0 +1,162 @@
+"""`clever-fast show`: pictures of what an encoder sees."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from clever_fast.acceleration import Accelerator, accelerator
+from clever_fast.errors import UserError
+from clever_fast.evaluate.loading import Encoder, load_encoder
+from clever_fast.models.dense import patch
+from clever_fast.pipelines.reading import open_manifest
+from clever_fast.recipe import Execution
+from clever_fast.show.images import Picture, pictures, read, spread
+
+Device = Literal["auto", "cuda", "cpu"]
+Split = Literal["train", "val"]
+
+
+def attention(
+    *,
+    run: Path | None = None,
+    weights: Path | None = None,
+    backbone: str | None = None,
+    data: Path | None = None,
+    image: Path | None = None,
+    out: Path = Path("attention.png"),
+    images: int = 6,
+    size: int | None = None,
+    split: Split = "val",
+    device: Device = "auto",
+) -> None:
+    """Draw what the class token of a ViT attends to in its last block: each head, and their mean.
+
+    Args:
+        run: folder of a pretraining run.
+        weights: file of weights of this or another project (docs/weights.md).
+        backbone: the network of --weights, where its names and shapes do not tell.
+        data: folder of images to draw some of, from each class in turn.
+        image: a file to draw instead.
+        out: picture to write.
+        images: how many images of --data.
+        size: pixels of the shorter side at which images are seen; by default their own, but at least what the encoder
+            was trained on and at most 480.
+        split: of --data, where it has train/ and val/ or test/.
+        device: where to compute.
+    """
+    from clever_fast.show.attention import attention_sheet
+
+    found, machine = _encoder(run, weights, backbone, device)
+    shown = _pictures(found, data, image, images, size, split)
+    _save(attention_sheet(found.network, shown, machine, found.origin), out)
+
+
+def pca(
+    *,
+    run: Path | None = None,
+    weights: Path | None = None,
+    backbone: str | None = None,
+    data: Path | None = None,
+    image: Path | None = None,
+    out: Path = Path("pca.png"),
+    images: int = 6,
+    size: int | None = None,
+    split: Split = "val",
+    device: Device = "auto",
+) -> None:
+    """Draw the first three principal components of patch features as red, green and blue, for each part.
+
+    Patches are a ViT's tokens, or the places of a ResNet's or VMamba's last stage.
+
+    Args:
+        run: folder of a pretraining run.
+        weights: file of weights of this or another project (docs/weights.md).
+        backbone: the network of --weights, where its names and shapes do not tell.
+        data: folder of images to draw some of, from each class in turn.
+        image: a file to draw instead.
+        out: picture to write.
+        images: how many images of --data.
+        size: pixels of the shorter side at which images are seen; by default their own, but at least what the encoder
+            was trained on and at most 480.
+        split: of --data, where it has train/ and val/ or test/.
+        device: where to compute.
+    """
+    from clever_fast.show.pca import pca_sheet
+
+    found, machine = _encoder(run, weights, backbone, device)
+    shown = _pictures(found, data, image, images, size, split)
+    _save(pca_sheet(found.network, found.parts, shown, machine, found.origin), out)
+
+
+def neighbours(
+    *,
+    data: Path,
+    run: Path | None = None,
+    weights: Path | None = None,
+    backbone: str | None = None,
+    out: Path = Path("neighbours.png"),
+    images: int = 8,
+    neighbours: int = 4,
+    split: Split = "val",
+    classes: Path | None = None,
+    device: Device = "auto",
+) -> None:
+    """Draw images with their nearest neighbours among the training images, by each part of the features.
+
+    Args:
+        data: folder with train/ and val/ or test/, or of class folders, where an image is not its own neighbour.
+        run: folder of a pretraining run.
+        weights: file of weights of this or another project (docs/weights.md).
+        backbone: the network of --weights, where its names and shapes do not tell.
+        out: picture to write.
+        images: how many queries, from each class in turn.
+        neighbours: how many neighbours of each.
+        split: where the queries are from.
+        classes: file with one class folder a line, for a subset.
+        device: where to compute.
+    """
+    from clever_fast.show.neighbours import neighbours_sheet
+
+    _at_least_one("images", images)
+    found, machine = _encoder(run, weights, backbone, device)
+    bank = open_manifest(data, classes=classes, progress=True)
+    query = open_manifest(data, split=split, classes=classes, progress=True)
+    if not 1 <= neighbours < len(bank):
+        raise UserError(f"--neighbours {neighbours} of {len(bank)} images: give at least 1 and at most {len(bank) - 1}")
+    rows = spread(query, images)
+    sheet = neighbours_sheet(
+        found.network, found.parts, query, rows, bank, found.size, neighbours, machine, found.origin
+    )
+    _save(sheet, out)
+
+
+def _encoder(
+    run: Path | None, weights: Path | None, backbone: str | None, device: Device
+) -> tuple[Encoder, Accelerator]:
+    return load_encoder(run, weights, backbone), accelerator(Execution(device=device))
+
+
+def _pictures(
+    found: Encoder, data: Path | None, image: Path | None, count: int, size: int | None, split: Split
+) -> list[Picture]:
+    if (data is None) == (image is None):
+        raise UserError("name what to look at: either --data DIR or --image FILE")
+    _at_least_one("images", count)
+    if size is not None:
+        _at_least_one("size", size)
+    options = {"least": found.size, "size": size, "multiple": patch(found.network)}
+    if image is not None:
+        return [read(image, **options)]
+    return pictures(open_manifest(data, split=split, progress=True), count, **options)
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise UserError(f"--{name} {value} is too few: give at least 1")
+
+
+def _save(sheet: Any, out: Path) -> None:
+    try:
+        sheet.save(out)
+    except (OSError, ValueError) as error:  # ValueError: an unknown ending
+        raise UserError(f"cannot write {out}: {error}") from None
+    print(f"{out}: {sheet.width} x {sheet.height} pixels")
