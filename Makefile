@@ -32,7 +32,8 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 bench: setup
-	$(BIN)/python -m clever_fast.benchmarks.loader
+	$(BIN)/clever-fast bench all --records bench
+	$(BIN)/clever-fast bench report --records bench
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info clever_fast/_C.so
+	rm -rf $(VENV) demo bench build *.egg-info clever_fast/_C.so

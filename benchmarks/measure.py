@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 from functools import cache
@@ -16,6 +17,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 PACKAGES = (
     "torch",
     "torchvision",
+    "triton",
+    "timm",
     "numpy",
     "pillow",
     "opencv-python-headless",
@@ -27,14 +30,29 @@ PACKAGES = (
 @cache
 def conditions() -> dict:
     """Date, commit, hardware and versions, as at the first call: the records that follow it change the tree."""
+    import torch
+
+    on_gpu = {}
+    if torch.cuda.is_available():
+        on_gpu = {"gpu": torch.cuda.get_device_name(), "driver": driver_version(), "cuda": torch.version.cuda}
     return {
         "date": datetime.date.today().isoformat(),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
+        **on_gpu,
         "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := installed_version(name))},
     }
+
+
+def driver_version() -> str | None:
+    """Of the NVIDIA driver, as nvidia-smi tells it."""
+    if not (tool := shutil.which("nvidia-smi")):
+        return None
+    words = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    return done.stdout.split("\n")[0].strip() or None if done.returncode == 0 else None
 
 
 def summary(values: list[float]) -> dict[str, float]:

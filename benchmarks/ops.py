@@ -1,15 +1,12 @@
 """The fused ops against plain torch: milliseconds, bytes, bandwidth, memory and error.
 
-    python -m clever_fast.benchmarks.ops
-
 On a GPU everything is measured, as replays of a CUDA graph on several sets of inputs, in one run with the copy
 bandwidth that it is compared with. Without one, bytes and instructions are counted and the times of two GPUs are
-predicted from them. Runs the ops' tests first and refuses to go on if they fail.
+predicted from them. The ops' tests come first, and nothing else if they fail.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
@@ -24,14 +21,14 @@ from torch import Tensor
 
 from clever_fast.benchmarks import machine_code
 from clever_fast.benchmarks.gpu_timing import copy_bandwidth, graph_ms
-from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
+from clever_fast.benchmarks.measure import conditions
 from clever_fast.benchmarks.traffic import TEMPERATURES, G, V
+from clever_fast.errors import UserError
 from clever_fast.ops.crop_pairs import crop_pairs_loss
 from clever_fast.ops.distillation_loss.reference import distillation_loss as cross_entropy
 from clever_fast.ops.orthogonality_loss.reference import orthogonality_loss as orthogonality
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results" / "ops.jsonl"
 TESTS = ("test_losses.py", "test_crop_pairs.py", "test_tensor_lists.py", "test_fused_training.py")
 FORMS = ("cross_entropy", "cosine")
 # bandwidth in B/s (A100: datasheet; H200: a large copy), multiprocessors, clock in Hz, compute capability
@@ -39,29 +36,24 @@ GPUS = {"A100": (2.0e12, 108, 1.41e9, 80), "H200": (4.3e12, 132, 1.755e9, 90)}
 LANES = 128  # results of one instruction that a multiprocessor issues in a clock, over its four schedulers
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, nargs="+", default=[64, 128, 256, 512], help="on a GPU")
-    parser.add_argument("--prototypes", type=int, nargs="+", default=[16384, 65536], help="on a GPU")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines that records are added to")
-    options = parser.parse_args()
+def run(*, predict: bool) -> Iterator[dict]:
+    """Records of the losses: measured on a GPU, and counted and predicted where `predict` asks for it."""
     refuse_if_red()
-    for record in measure(options.images, options.prototypes) if torch.cuda.is_available() else predict():
-        append(options.results, {"benchmark": "ops", **record, **conditions()})
-    if options.results == RESULTS:
-        records = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-        write_section(DOCS / "losses.md", "ops", table(records))
-        print(f"{options.results} and docs/losses.md are written")
+    if predict:
+        yield from ({"benchmark": "ops", **record, **conditions()} for record in predicted())
+    if torch.cuda.is_available():
+        sizes = [64, 128, 256, 512], [16384, 65536]  # images, prototypes
+        yield from ({"benchmark": "ops", **record, **conditions()} for record in measure(*sizes))
 
 
 def refuse_if_red() -> None:
     tests = ROOT / "tests" / "ops"
     if not tests.exists():
-        raise SystemExit(f"the ops' tests are not in {tests}: run this from a checkout; untested numbers mean nothing")
+        raise UserError(f"the ops' tests are not in {tests}: run this from a checkout; untested numbers mean nothing")
     print("testing the ops first")
     words = ["-m", "pytest", "-q", "--no-header", *(str(tests / name) for name in TESTS), "-m", "not full"]
     if subprocess.run([sys.executable, *words], cwd=ROOT).returncode:
-        raise SystemExit("the ops' tests fail; numbers of broken ops mean nothing")
+        raise UserError("the ops' tests fail (see above): numbers of broken ops mean nothing")
 
 
 def counted(N: int, K: int) -> dict:
@@ -72,7 +64,7 @@ def counted(N: int, K: int) -> dict:
     return json.loads(done.stdout)
 
 
-def predict() -> Iterator[dict]:
+def predicted() -> Iterator[dict]:
     """Per loss at the released size: bytes and launches counted, and the least time that the device takes for them."""
     N, K = 128, 65536
     print(f"counting bytes at N = {N}, K = {K:,}")
@@ -192,13 +184,13 @@ def errors(form: str, losses: dict[str, Callable[..., Tensor]]) -> dict:
 
 
 def table(records: list[dict]) -> str:
-    predicted = {r["form"]: r for r in records if r["kind"] == "prediction"}
+    expected_of = {r["form"]: r for r in records if r["kind"] == "prediction"}
     measured = {(r["gpu"], r["form"], r["N"], r["K"]): r for r in records if r["kind"] == "measured"}
     lines = [
         f"| loss | form | GB | of the floor | launches | {' | '.join(f'{gpu}, predicted' for gpu in GPUS)} |",
         f"|---|---|---|---|---|{'---|' * len(GPUS)}",
     ]
-    for r in predicted.values():
+    for r in expected_of.values():
         for form in ("fused", "reference", "released"):
             launches = sum(phase["launches"] for phase in r[form].values())
             cells = [f"{moved(r[form]) / 1e9:.2f}", f"{moved(r[form]) / r['floor']:.2f}", str(launches)]
@@ -206,7 +198,7 @@ def table(records: list[dict]) -> str:
             lines.append(f"| {r['form']} | {form} | {' | '.join(cells)} |")
     lines += ["", "Counted at N = 128, K = 65,536, with the centre's update; the times are predictions."]
     if not measured:
-        lines += ["", "Not measured on a GPU: `python -m clever_fast.benchmarks.ops` on one adds what it measures."]
+        lines += ["", "Not measured on a GPU: `clever-fast bench ops` on one adds what it measures."]
         return "\n".join(lines) + "\n"
     lines += [
         "",
@@ -222,7 +214,7 @@ def table(records: list[dict]) -> str:
         others = [name for name in ("eager", "compiled", "liger") if name in r]
         ratios = [f"{name} {r[name]['step_ms']['median'] / ours['step_ms']['median']:.1f}" for name in others]
         expected = [
-            p["milliseconds"][gpu]["fused"] for gpu in GPUS if gpu in r["gpu"] and (p := predicted.get(r["form"]))
+            p["milliseconds"][gpu]["fused"] for gpu in GPUS if gpu in r["gpu"] and (p := expected_of.get(r["form"]))
         ]
         share = f"{expected[0] * r['N'] * r['K'] / (128 * 65536):.3f} ms" if expected else ""
         cells = [
@@ -237,7 +229,3 @@ def table(records: list[dict]) -> str:
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,66 +1,64 @@
 """Milliseconds of the selective scan and of cross_scan, forward and backward, at every stage of VMamba-T.
 
-    python -m clever_fast.benchmarks.scan
-
-On a CPU: the recurrence in a Python loop, torch's two vectorised forms, the kernels. On a GPU (--device cuda, the
-default where there is one) also torch.compile of the recurrence and mamba-ssm's and VMamba's kernels where they are
-installed. Every form is first compared with the kernel's output. Rounds alternate between the forms.
+On a CPU: the kernels, torch's two vectorised forms and, if asked for, the recurrence in a Python loop. On a GPU also
+torch.compile of the recurrence and mamba-ssm's and VMamba's kernels where they are installed. Every form is first
+compared with the kernel's output. Rounds alternate between the forms.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from clever_fast import ops
-from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
+from clever_fast.benchmarks.ceilings import ceilings
+from clever_fast.benchmarks.measure import conditions, summary
 from clever_fast.benchmarks.scan_forms import by_chunked_sums, published_kernels
 from clever_fast.ops.cross_scan import reference as cross_reference
 from clever_fast.ops.selective_scan import doubling, reference
 
-RESULTS = Path(__file__).parent / "results" / "scan.jsonl"
 STAGES = ((96, 56), (192, 28), (384, 14), (768, 7), (96, 24), (192, 12), (384, 6), (768, 3))  # channels, side
 LOOPS = "python loop"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--images", type=int, help="of a 224 px batch; five times as many at 96 px")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines that records are added to")
-    options = parser.parse_args()
-    on_gpu = options.device.startswith("cuda")
-    dtype = getattr(torch, options.dtype or ("bfloat16" if on_gpu else "float32"))
-    images = options.images or (128 if on_gpu else 2)
-    records = []
+def run(*, images: int | None = None, rounds: int = 5, loops: bool = False) -> Iterator[dict]:
+    """Records of both ops at every stage. loops: also the recurrence in a Python loop, which takes minutes."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    images = images or (128 if device == "cuda" else 2)
     for channels, side in STAGES:
         count = images if side in (56, 28, 14, 7) else 5 * images
         for op, make, counted in (("selective_scan", scan_forms, scan_bytes), ("cross_scan", cross_forms, cross_bytes)):
-            forms, tensors = make(count, channels, side, dtype, options.device)
-            milliseconds = measure(forms, tensors, options.rounds)
-            row = {form: summary(values) for form, values in milliseconds.items()}
+            forms, tensors = make(count, channels, side, dtype, device)
+            if not loops:
+                forms = {name: form for name, form in forms.items() if LOOPS not in name}
+            milliseconds = measure(forms, tensors, rounds)
             size = {"images": count, "channels": channels, "side": side, "dtype": str(dtype).removeprefix("torch.")}
-            record = {
+            yield {
                 "benchmark": op,
                 **size,
                 "bytes": counted(tensors),
-                "ms": row,
-                "device": device_name(options.device),
+                "ms": {form: summary(values) for form, values in milliseconds.items()},
+                "copy_gb_s": ceilings(device, dtype)["copy_gb_s"],
+                "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+                "threads": torch.get_num_threads(),
+                **conditions(),
             }
-            records.append(record | conditions() | {"threads": torch.get_num_threads()})
-            append(options.results, records[-1])
-            print(
-                f"{op} {count} x {channels} x {side}^2: " + ", ".join(f"{k} {v['median']:.2f}" for k, v in row.items())
-            )
-    if options.results == RESULTS:
-        write_section(DOCS / "selective-scan.md", f"times-{options.device}", table(records))
+
+
+def line(r: dict) -> str:
+    """A record in one line."""
+    first, *others = r["ms"]
+    speed = r["bytes"] / r["ms"][first]["median"] / 1e6
+    ms = ", ".join(f"{form} {r['ms'][form]['median']:.2f}" for form in others)
+    size = f"{r['images']} x {r['channels']} x {r['side']}^2"
+    share = speed / r["copy_gb_s"]
+    return (
+        f"{r['benchmark']:14}  {size}: {r['ms'][first]['median']:.2f} ms, {speed:.1f} GB/s, {share:.0%} of a copy; {ms}"
+    )
 
 
 def scan_forms(N: int, D: int, side: int, dtype: torch.dtype, device: str) -> tuple[dict[str, Callable], list[Tensor]]:
@@ -149,8 +147,9 @@ def synchronize(x: Tensor) -> None:
         torch.cuda.synchronize()
 
 
-def device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+def complete(record: dict) -> bool:
+    """Whether the Python loop was timed too, as the table in docs/ has it."""
+    return any(LOOPS in form for form in record["ms"])
 
 
 def table(records: list[dict]) -> str:
@@ -174,7 +173,3 @@ def table(records: list[dict]) -> str:
     rounds = next(iter(last["ms"].values()))["rounds"]
     text = f"Medians of {rounds} alternating rounds, {last['dtype']}, {where}, {versions}, {last['date']}, "
     return "\n".join([*lines, f"{text}commit {last['commit']}.", ""])
-
-
-if __name__ == "__main__":
-    main()

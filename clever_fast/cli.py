@@ -27,6 +27,13 @@ COMMANDS = {
     "shard index": "list the samples of tar shards, also of other makers",
     "profile": "time the parts of a step, trace it, list its costliest kernels, run nsys and ncu",
     "doctor": "check the machine and a data folder, with a remedy for each fault",
+    "bench all": "time the loader, the step and both together for every backbone, and the kernels",
+    "bench loader": "time the loader alone, on your images or on generated ones",
+    "bench step": "time a training step on a fixed batch, the executions side by side",
+    "bench epoch": "time an epoch of a folder and its three clocks; estimate ImageNet's epochs from it",
+    "bench ops": "time the kernels against the bandwidth of a copy",
+    "bench compare": "ratios of two sets of records, refused where conditions differ",
+    "bench report": "one page with pictures of the records, and the tables of the docs",
     "preview": "draw the crops of each augmentation policy on one sheet",
     "synthesize": "make a labelled set of images to try things on",
     "convert cifar10": "turn CIFAR-10's official archive into class folders of images",
@@ -58,7 +65,8 @@ def _run(words: list[str]) -> Any:
         return 0
     name = next((n for n in COMMANDS if words[: len(n.split())] == n.split()), None)
     if name is None:
-        raise UserError(f"no command {' '.join(words[:2])!r}; the commands are {', '.join(COMMANDS)}")
+        near = [n for n in COMMANDS if n.split()[0] == words[0]] or COMMANDS
+        raise UserError(f"no command {' '.join(words[:2])!r}; the commands are {', '.join(near)}")
     module, rest = import_module(f"clever_fast.commands.{name.split()[0]}"), words[len(name.split()) :]
     function = getattr(module, name.split()[-1])
     if name in ("pretrain", "profile"):  # they parse their words themselves

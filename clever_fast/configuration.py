@@ -101,7 +101,12 @@ def find_recipe(name: str) -> str:
     return name
 
 
-def _find_execution(name: str) -> Execution:
+def find_execution(name: str) -> Execution:
+    """The execution of this name.
+
+    Raises:
+        UserError: there is none.
+    """
     if name not in EXECUTIONS:
         raise UserError(f"no execution is called {name!r}; there are {' and '.join(EXECUTIONS)}")
     return EXECUTIONS[name]
@@ -121,7 +126,7 @@ def _parser(command: str, description: str, settings: type, name: str | None, ba
     parser.add_class_arguments(Execution, "execution")
     plain = {"recipe": base.as_dict()}
     del plain["recipe"]["method"]["name"]
-    parser.set_defaults(dict(_flatten(plain)))
+    parser.set_defaults(dict(flatten(plain)))
     return parser
 
 
@@ -140,14 +145,14 @@ def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
             content = _read_yaml(value)
             options = {"recipe": content.get("recipe", content)}
         elif option == "--execution":
-            options = {"execution": asdict(_find_execution(value))}
+            options = {"execution": asdict(find_execution(value))}
         else:
             options = {"recipe": value}
         if isinstance(options.get("recipe"), str):
             options["recipe"] = {"base": options["recipe"]}
         if base := options.get("recipe", {}).pop("base", None):
             name = find_recipe(base)
-        expanded = [f"--{key}={_as_word(v)}" for key, v in _flatten(options)] + expanded
+        expanded = [f"--{key}={_as_word(v)}" for key, v in flatten(options)] + expanded
     return name, expanded
 
 
@@ -163,10 +168,11 @@ def _read_yaml(path: str) -> dict[str, Any]:
     return content
 
 
-def _flatten(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves of nested dictionaries under dotted names."""
     for key, value in nested.items():
         if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

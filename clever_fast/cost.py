@@ -11,6 +11,17 @@ from clever_fast.models import Backbone
 from clever_fast.recipe import Recipe
 
 IMAGES = {"in100": 126_689, "in1k": 1_281_167, "cifar10": 50_000}
+PEAK_TFLOPS = {
+    "A100": 312.0,
+    "H200": 790.0,
+}  # bf16: A100, of 40 or 80 GB, by datasheet; H200, as a large product reaches
+GOOD_SHARE = (0.4, 0.5)  # of the peak, which a well-run step is expected to reach
+PUBLISHED = 251.0  # images/s per A100 of the paper's run: ViT-S, 3.5 h for 100 epochs of IN-100 on four
+
+
+def predicted_rate(gflop: float, gpu: str, share: float) -> float:
+    """Images/s at a share of a GPU's peak: share x peak / GFLOP an image. A prediction, never a measurement."""
+    return share * PEAK_TFLOPS[gpu] * 1e3 / gflop
 
 
 def gflop_per_image(recipe: Recipe) -> float:

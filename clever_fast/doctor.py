@@ -6,7 +6,6 @@ import importlib.util
 import os
 import random
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from clever_fast.benchmarks.measure import installed_version
+from clever_fast.benchmarks.measure import driver_version, installed_version
 from clever_fast.errors import UserError
 
 TRITON_OF_TORCH = {"2.11": "3.6", "2.12": "3.7", "2.13": "3.7", "2.14": "3.8", "2.15": "3.9"}
@@ -64,13 +63,13 @@ def torch_and_driver() -> Iterator[Finding]:
     if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11):
         yield Finding("torch", "fault", f"{found} is too old", "pip install -c constraints.txt torch")
     elif torch.cuda.is_available():
-        yield Finding("torch", "ok", f"{found}, CUDA {torch.version.cuda}, driver {_driver() or 'unknown'}")
+        yield Finding("torch", "ok", f"{found}, CUDA {torch.version.cuda}, driver {driver_version() or 'unknown'}")
     elif torch.version.cuda is None:
-        remedy = "install a CUDA build of torch from pytorch.org" if _driver() else ""
+        remedy = "install a CUDA build of torch from pytorch.org" if driver_version() else ""
         yield Finding(
-            "torch", "warning" if _driver() else "ok", f"{found}, built without CUDA: the CPU is used", remedy
+            "torch", "warning" if driver_version() else "ok", f"{found}, built without CUDA: the CPU is used", remedy
         )
-    elif driver := _driver():
+    elif driver := driver_version():
         remedy = f"a driver for CUDA {torch.version.cuda}, or a build of torch for an older CUDA"
         yield Finding(
             "torch", "fault", f"{found} for CUDA {torch.version.cuda} sees no GPU with driver {driver}", remedy
@@ -192,12 +191,3 @@ def free_space(run: Path) -> Iterator[Finding]:
         yield Finding("disk", "warning", text, "a checkpoint of ViT-S takes 1 GB while another is written")
     else:
         yield Finding("disk", "ok", text)
-
-
-def _driver() -> str | None:
-    """The NVIDIA driver's version, as nvidia-smi tells it."""
-    if not (tool := shutil.which("nvidia-smi")):
-        return None
-    words = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
-    done = subprocess.run(words, capture_output=True, text=True)
-    return done.stdout.split("\n")[0].strip() or None if done.returncode == 0 else None

@@ -16,7 +16,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from clever_fast.acceleration import Accelerator
-from clever_fast.benchmarks.step import Stepper
+from clever_fast.benchmarks.stepper import Stepper
 from clever_fast.methods import Batch
 from clever_fast.ranges import Stopwatch, emitted, listening
 from clever_fast.recipe import Recipe

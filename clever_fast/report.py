@@ -1,6 +1,5 @@
 """One self-contained HTML page about a run."""
 
-import base64
 import html
 import platform
 from pathlib import Path
@@ -9,20 +8,8 @@ from typing import Any
 import torch
 
 from clever_fast import checkpoint, metrics
+from clever_fast.page import document, picture
 from clever_fast.recipe import Recipe
-
-STYLE = """
-body { font: 16px/1.55 system-ui, sans-serif; color: #1c2330; max-width: 62rem; margin: 3rem auto; padding: 0 1.5rem }
-h1 { font-size: 1.9rem; margin-bottom: .2rem } h2 { margin-top: 2.6rem; font-size: 1.25rem }
-.lead { font-size: 1.15rem; color: #46526a } img { max-width: 100%; border: 1px solid #e3e7ee; border-radius: 6px }
-table { border-collapse: collapse } th, td { padding: .3rem 1rem .3rem 0; text-align: right } td:first-child,
-th:first-child { text-align: left } tr { border-bottom: 1px solid #e3e7ee } .best { font-weight: 650 }
-.bar { display: inline-block; height: .7rem; background: #2f6fdb; border-radius: 2px } .grey { background: #b9c3d3 }
-pre { background: #f4f6fa; padding: 1rem; border-radius: 6px; overflow-x: auto }
-.note { color: #6a7689; font-size: .92rem }
-.numbers { display: flex; gap: 2.5rem; flex-wrap: wrap; margin: 1.2rem 0 }
-.numbers b { display: block; font-size: 1.6rem }
-"""
 
 
 def write(out: Path, run: Path, recipe: Recipe, scores: dict[str, Any], *, seconds: float) -> Path:
@@ -45,9 +32,7 @@ def write(out: Path, run: Path, recipe: Recipe, scores: dict[str, Any], *, secon
     )
     images = recipe.batch_size * last["step"]
     local = f" and {recipe.local_crops} local ones" if recipe.local_crops else ""
-    page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>clever_fast: {recipe.method.name}</title>
-<meta name="viewport" content="width=device-width"><style>{STYLE}</style>
-<h1>What just happened</h1>
+    body = f"""<h1>What just happened</h1>
 <p class="lead">A small network looked at {images:,} images without their labels: {verdict}.</p>
 <div class="numbers">
 <span><b>{images / last["seconds"]:.0f} images/s</b>in training,
@@ -58,17 +43,17 @@ def write(out: Path, run: Path, recipe: Recipe, scores: dict[str, Any], *, secon
 <p class="note">Weighted k-NN with k = 20: {scores["bank"]:,} labelled images vote on {scores["queries"]:,} others.
 IR is the invariant representation (the first {recipe.method.separation_ratio:.0%} of the features), EF the equivariant
 factors (the rest).</p>
-<h2>How it went</h2>{_picture(run / "curves.png", "curves of the run")}
+<h2>How it went</h2>{picture(run / "curves.png", "curves of the run")}
 <p class="note">The run was stopped in the middle of an epoch and resumed; on a CPU its weights are bit for bit those of
 a run that never stopped.</p>
-<h2>What the network saw</h2>{_picture(out / "preview.png", "crops of each view")}
+<h2>What the network saw</h2>{picture(out / "preview.png", "crops of each view")}
 <p class="note">The same images under the three policies; this run used {recipe.policy.name}. Each image gives two
 global crops{local}. CAUG adds rotation to BAUG, and CAUG_PLUS elastic deformation on half of the crops.</p>
 <h2>Next</h2><pre>{html.escape(_next_commands())}</pre>
 <p class="note">{html.escape(platform.processor() or platform.machine())}, {torch.get_num_threads()} threads,
-torch {torch.__version__}, clever_fast {checkpoint.commit()}</p></html>"""
+torch {torch.__version__}, clever_fast {checkpoint.commit()}</p>"""
     path = out / "report.html"
-    path.write_text(page)
+    path.write_text(document(f"clever_fast: {recipe.method.name}", body))
     return path
 
 
@@ -97,7 +82,3 @@ def _table(scores: dict[str, float]) -> str:
 def _percent(records: list[dict[str, Any]], name: str) -> str:
     """The mean of a share over the run, each record weighted alike."""
     return f"{sum(r[name] for r in records) / len(records):.0%}"
-
-
-def _picture(path: Path, text: str) -> str:
-    return f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "ranges"},
-    {"bar", "synthetic", "ops", "distributed", "schedules", "pipelines"},
+    {"bar", "page", "synthetic", "ops", "distributed", "schedules", "pipelines"},
     {"models"},
     {"methods"},
     {"recipe"},

@@ -80,7 +80,7 @@ def test_a_driver_that_torch_cannot_use_is_a_fault(monkeypatch, driver, state):
     cuda = SimpleNamespace(is_available=lambda: False)
     fake = SimpleNamespace(__version__="2.14.1", cuda=cuda, version=SimpleNamespace(cuda="13.0"))
     monkeypatch.setitem(sys.modules, "torch", fake)
-    monkeypatch.setattr(doctor, "_driver", lambda: driver)
+    monkeypatch.setattr(doctor, "driver_version", lambda: driver)
     assert states(doctor.torch_and_driver()) == {"torch": state}
 
 

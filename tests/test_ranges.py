@@ -8,7 +8,7 @@ import torch
 
 from clever_fast import ranges
 from clever_fast.acceleration import accelerator
-from clever_fast.benchmarks.step import Stepper
+from clever_fast.benchmarks.stepper import Stepper
 from clever_fast.ranges import Stopwatch, emitted, listening, range_, ranged
 from clever_fast.recipe import Execution
 

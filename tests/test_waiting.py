@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from clever_fast.acceleration import accelerator
-from clever_fast.benchmarks.step import Stepper
+from clever_fast.benchmarks.stepper import Stepper
 from clever_fast.recipe import EXECUTIONS
 
 aten = torch.ops.aten

@@ -11,7 +11,7 @@ from rich.table import Table
 from clever_fast import profiling
 from clever_fast.acceleration import accelerator
 from clever_fast.benchmarks.measure import append, conditions
-from clever_fast.benchmarks.step import Stepper
+from clever_fast.benchmarks.stepper import Stepper
 from clever_fast.configuration import parse
 from clever_fast.data import PretrainingBatches
 from clever_fast.errors import UserError

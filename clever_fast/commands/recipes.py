@@ -3,11 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from clever_fast.cost import IMAGES, gflop_per_image
+from clever_fast.cost import GOOD_SHARE, IMAGES, gflop_per_image, predicted_rate
 from clever_fast.recipes import RECIPES
-
-A100_TFLOPS = 312
-UTILISATION = 0.4
 
 
 def recipes() -> None:
@@ -23,7 +20,7 @@ def recipes() -> None:
         table.add_column(column, justify="right")
     for name, recipe in RECIPES.items():
         gflop, images = gflop_per_image(recipe), IMAGES.get(name.split("_")[2] if name.count("_") > 1 else "")
-        hours = gflop * images * recipe.epochs / (A100_TFLOPS * 1e3 * UTILISATION * 3600) if images else None
+        hours = images * recipe.epochs / predicted_rate(gflop, "A100", GOOD_SHARE[0]) / 3600 if images else None
         table.add_row(
             name,
             recipe.policy.name,

@@ -1,6 +1,6 @@
 """Images per second of the pipelines against a PIL/torchvision DataLoader that makes the same crops.
 
-    python -m clever_fast.benchmarks.loader
+    python -m clever_fast.benchmarks.against_pil
 
 Rounds of the two alternate, so that a slow minute of the machine meets both; each keeps every core busy. Both deliver
 float32 tensors of every crop. What a loader prepared before its round began does not count.
@@ -29,7 +29,7 @@ from clever_fast.pipelines.policies import POLICIES, Policy
 from clever_fast.pipelines.pretraining import PretrainingLoader
 from clever_fast.pipelines.reading import Manifest
 
-RESULTS = Path(__file__).parent / "results" / "loader.jsonl"
+RESULTS = Path(__file__).parent / "results" / "against_pil.jsonl"
 # (name, policy, whether the PIL side cuts its elastic fields out of one as we do, share of the images)
 ROWS = (
     ("baug", "baug", True, 1.0),
@@ -69,7 +69,9 @@ def main() -> None:
             work = f"DALI {cpu['dali']:.1f}, PIL {cpu['pil']:.1f}, ratio {cpu['pil'] / cpu['dali']:.2f}"
             print(f"  CPU milliseconds per image: {work}", flush=True)
             flags = {"images": timed * options.batch, "batch": options.batch, "size": options.size, "kB": kilobytes}
-            records.append({"benchmark": "loader", "row": name, **row, "cpu_ms": cpu, "flags": flags, **conditions()})
+            records.append(
+                {"benchmark": "against_pil", "row": name, **row, "cpu_ms": cpu, "flags": flags, **conditions()}
+            )
             append(options.results, records[-1])
     if len(records) == len(ROWS) and options.results == RESULTS:
         write_section(DOCS / "augmentations.md", "loader", table(records))
