@@ -10,10 +10,13 @@ COMMANDS = {
     "demo": "synthesize images, pretrain a small CLeVER, resume it, evaluate it, and show what happened",
     "pretrain": "pretrain a recipe on a folder of images, or go on where it stopped",
     "evaluate knn": "k-NN accuracy of a run's features, against an untrained encoder and raw pixels",
+    "evaluate video": "video object segmentation with frozen features, on DAVIS or frames of your own",
+    "evaluate saliency": "unsupervised saliency with TokenCut, on ECSSD, DUTS-TE, DUT-OMRON or images of your own",
     "recipes": "list the recipes with their epochs, policy and expected cost",
     "index": "decode every image of a folder once and list what is unreadable",
     "doctor": "check the machine and a data folder, with a remedy for each fault",
     "preview": "draw the crops of each augmentation policy on one sheet",
+    "synthesize clips": "make clips of moving objects with exact masks, laid out as DAVIS and as ECSSD",
     "synthesize": "make a labelled set of images to try things on",
     "convert cifar10": "turn CIFAR-10's official archive into class folders of images",
 }

@@ -8,10 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from clever_fast.acceleration import accelerator
+from clever_fast.commands.segmentation import saliency, video
 from clever_fast.evaluate.knn import NEIGHBOURS, compare, few_labels
 from clever_fast.evaluate.loading import load_run
 from clever_fast.pipelines.reading import open_manifest
 from clever_fast.recipe import Execution
+
+__all__ = ["knn", "saliency", "video"]
 
 
 def knn(
