@@ -38,7 +38,7 @@ def graph(features: Tensor) -> Tensor:
     """Weights (N, h * w, h * w) float64 of features (N, D, h, w)."""
     unit = F.normalize(features.float().flatten(2), dim=1)
     similar = unit.transpose(1, 2) @ unit > THRESHOLD
-    return torch.where(similar | similar.mT, 1.0, FAINT).double()
+    return (similar | similar.mT).double().clamp(min=FAINT)
 
 
 def bipartition(vector: np.ndarray) -> Cut:
@@ -58,6 +58,8 @@ def second_eigenvector(weights: Tensor) -> Tensor:
     finds it within tens of products, and is stopped by a bound of its error; where eigenvalues lie too close, as
     those of positions that are like no other do, all of them are computed.
     """
+    if weights.shape[1] == 1:
+        return torch.ones_like(weights[:, 0])
     scale = weights.sum(2).rsqrt()
     matrix = weights * scale[:, :, None] * scale[:, None]
     vectors, error = _lanczos(matrix, F.normalize(1 / scale, dim=1))

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from clever_fast.synthetic.scenes import clutter
+from clever_fast.synthetic.scenes import clutter, ground
 from clever_fast.synthetic.shapes import SHAPES, mask
 from clever_fast.synthetic.textures import TEXTURES, colours, surface
 
 ASPECT = 16 / 9
+STILL = 1  # told apart from the clip of the same index by its seed
 PANNED = 1.3  # of the background, over the picture
 
 
@@ -45,10 +46,20 @@ def clip(seed: int, index: int, *, frames: int, objects: int, size: int) -> Iter
         objects: numbered from 1 on.
         size: shorter side in pixels; frames are 16:9.
     """
-    rng = np.random.default_rng([seed, index, 0])
+    rng = np.random.default_rng([seed, index])
+    yield from _film(rng, clutter, frames=frames, objects=objects, size=size)
+
+
+def still(seed: int, index: int, *, size: int) -> tuple[Image.Image, np.ndarray]:
+    """One image with nothing but one object on a ground, and its mask (H, W) uint8 of 0 and 1."""
+    rng = np.random.default_rng([seed, index, STILL])
+    return next(_film(rng, ground, frames=1, objects=1, size=size))
+
+
+def _film(rng, behind, *, frames: int, objects: int, size: int) -> Iterator[tuple[Image.Image, np.ndarray]]:
     width, height = round(size * ASPECT), size
     wide = (round(height * PANNED), round(width * PANNED))
-    background = Image.fromarray((clutter(rng, wide).clip(0, 1) * 255).astype(np.uint8))
+    background = Image.fromarray((behind(rng, wide).clip(0, 1) * 255).astype(np.uint8))
     begin, end = rng.uniform(0, 1, (2, 2)) * (wide[1] - width, wide[0] - height)
     places = (rng.permutation(objects) + 0.5) / objects
     moving = [_moving(rng, place * width, height, objects) for place in places]
@@ -62,11 +73,6 @@ def clip(seed: int, index: int, *, frames: int, objects: int, size: int) -> Iter
             labels[np.asarray(layer.getchannel("A")) > 127] = label
         noisy = np.asarray(picture, np.float32) + rng.normal(0, 2, (height, width, 3))
         yield Image.fromarray(noisy.round().clip(0, 255).astype(np.uint8)), labels
-
-
-def still(seed: int, index: int, *, size: int) -> tuple[Image.Image, np.ndarray]:
-    """One image with one object, and its mask (H, W) uint8 of 0 and 1."""
-    return next(clip(seed, 10**6 + index, frames=1, objects=1, size=size))
 
 
 def _moving(rng: np.random.Generator, x: float, height: int, objects: int) -> Moving:

@@ -63,15 +63,20 @@ def scene(rng: np.random.Generator, shape: tuple[int, int], texture: str, outlin
 
 def clutter(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """A mottled ground under flat leaves that cover one another, sizes from a power law (dead leaves)."""
-    first, second = colours(rng)
-    blend = np.clip(0.5 + 0.25 * fractal(rng, shape, rng.uniform(1.2, 2.2)), 0, 1)[..., None]
-    image, names, short = first + (second - first) * blend, list(SHAPES), min(shape)
+    image, names, short = ground(rng, shape), list(SHAPES), min(shape)
     for _ in range(rng.integers(4, 10)):
         radius = short * min(0.5, 0.05 * (1 + rng.pareto(1.5)))
         centre = rng.uniform(0, 1, 2) * shape[::-1]
         leaf = mask(shape, rng.choice(names), centre, radius, rng.uniform(0, 2 * np.pi), rng.uniform(0.4, 1))[..., None]
         image = image * (1 - leaf) + colours(rng)[0] * leaf
     return image
+
+
+def ground(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) float32 in [0, 1], two colours that blend into one another in clouds."""
+    first, second = colours(rng)
+    blend = np.clip(0.5 + 0.25 * fractal(rng, shape, rng.uniform(1.2, 2.2)), 0, 1)[..., None]
+    return first + (second - first) * blend
 
 
 def _blurred(field: np.ndarray, radius: float) -> np.ndarray:
