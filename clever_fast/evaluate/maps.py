@@ -59,5 +59,5 @@ def stride(encoder: Encoder) -> int:
 def normalised(images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
     """RGB images, resized to (height, width) without antialiasing as DINO does, to (N, 3, H, W) float32."""
     pixels = [cv2.resize(np.asarray(image), size[::-1], interpolation=cv2.INTER_LINEAR) for image in images]
-    batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
-    return (batch - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    return torch.from_numpy(np.stack(pixels)).float().mul_(1 / (255 * std)).sub_(mean / std).permute(0, 3, 1, 2)
