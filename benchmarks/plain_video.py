@@ -73,5 +73,5 @@ def segment(
             if channel.max() > 0:
                 channel -= channel.min().clone()
                 channel /= channel.max().clone()
-        mask = scores.argmax(0).numpy().astype(np.uint8)
+        mask = scores.max(0).indices.numpy().astype(np.uint8)
         yield np.array(Image.fromarray(mask).resize(first.shape[::-1], Image.Resampling.NEAREST))
