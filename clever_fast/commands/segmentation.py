@@ -163,7 +163,8 @@ def saliency(
     if good:
         rows = {f"{part}, {row}": cuts.summary(measures) for row, measures in measured.items()}
         about = {"images": len(good), "features": "keys" if keys else "tokens", "largest": largest}
-        title = f"{name}, {len(good)} images"
+        what = name if masks else f"{data.resolve().name}, laid out as {name}"
+        title = f"{what}: {len(good)} images"
         if shown:
             sheets.saliency_sheet(list(shown.values()), title).save(folder / "saliency.jpg", quality=90)
         _publish(folder / "saliency.json", rows, title, encoder, data, machine, about)

@@ -120,7 +120,7 @@ def test_saliency_writes_maps_a_picture_and_scores(clips, run, tmp_path, capsys)
     captured = capsys.readouterr()
     assert "00001.png is all black" in captured.err.splitlines()[0]
     assert "skipped 1 of 3 images (00001.jpg)" in captured.err.splitlines()[-1]
-    assert "images, 2 images" in captured.out
+    assert "images: 2 images" in captured.out
 
 
 @pytest.mark.parametrize(
