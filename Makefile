@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-$(DALI)
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test test-full lint bench clean
+.PHONY: setup demo segmentation test test-full lint bench clean
 
 setup: $(INSTALLED)
 
@@ -20,6 +20,13 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(shell find csrc -type f)
 
 demo: setup
 	$(BIN)/clever-fast demo --out demo
+
+# video and saliency on generated pictures, with the demo's encoder
+segmentation: setup
+	test -f demo/run/encoder.safetensors || $(BIN)/clever-fast demo --out demo
+	$(BIN)/clever-fast synthesize clips demo/clips
+	$(BIN)/clever-fast evaluate video --data demo/clips --run demo/run --size 256
+	$(BIN)/clever-fast evaluate saliency --data demo/clips --run demo/run
 
 test: setup lint
 	$(BIN)/python -m pytest -m "not gpu and not full" tests

@@ -20,6 +20,8 @@ COMMANDS = {
     "show pca": "draw the first three principal components of patch features as colours",
     "show neighbours": "draw images with their nearest neighbours by each part of the features",
     "export": "write a run's or a released checkpoint's encoder as safetensors, for timm, or as ONNX",
+    "evaluate video": "video object segmentation with frozen features, on DAVIS or frames of your own",
+    "evaluate saliency": "unsupervised saliency with TokenCut, on ECSSD, DUTS-TE, DUT-OMRON or images of your own",
     "recipes": "list the recipes with their epochs, policy and expected cost",
     "index": "decode every image of a folder once and list what is unreadable",
     "shard build": "write a folder of images as tar shards",
@@ -35,6 +37,7 @@ COMMANDS = {
     "bench compare": "ratios of two sets of records, refused where conditions differ",
     "bench report": "one page with pictures of the records, and the tables of the docs",
     "preview": "draw the crops of each augmentation policy on one sheet",
+    "synthesize clips": "make clips of moving objects with exact masks, laid out as DAVIS and as ECSSD",
     "synthesize": "make a labelled set of images to try things on",
     "convert cifar10": "turn CIFAR-10's official archive into class folders of images",
 }

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
+from clever_fast.commands.segmentation import saliency, video
 from clever_fast.commands.session import Inputs, open_inputs, publish, say
 from clever_fast.errors import UserError
 from clever_fast.evaluate import labelled
@@ -22,6 +23,8 @@ from clever_fast.pipelines.perturbations import PERTURBATIONS, PUBLISHED, Pertur
 
 PUBLISHED_NAMES = tuple(perturbation.name for perturbation in PUBLISHED)
 CHOSEN = "the best of each part on the unperturbed test images; the files hold all"
+
+__all__ = ["finetune", "knn", "linear", "robustness", "rotation", "saliency", "semi", "video"]
 
 
 def knn(

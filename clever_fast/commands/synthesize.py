@@ -10,11 +10,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
+
 from clever_fast.bar import images_bar
 from clever_fast.errors import UserError
 
 MARKER = "synthetic.json"
-VERSION = 1  # of the generator: the same options and version give the same bytes
+VERSION = CLIPS_VERSION = 1  # of the generators: the same options and version give the same bytes
 
 
 def synthesize(
@@ -69,13 +71,86 @@ def synthesize(
     write = partial(_write, out, label, size, aspect, seed)
     with (
         images_bar("drawing", len(jobs)) as advance,
-        _map(write, jobs, workers or len(os.sched_getaffinity(0))) as results,
+        _map(write, jobs, _workers(workers)) as results,
     ):
         for _ in results:
             advance()
     _mark(out, options, complete=True)
     seconds = time.perf_counter() - started
     print(f"{out}: {len(jobs):,} images, {len(LABELS[label])} classes, {len(jobs) / seconds:,.0f} images/s")
+
+
+def clips(
+    out: Path,
+    *,
+    count: int = 4,
+    frames: int = 24,
+    objects: int = 2,
+    images: int = 12,
+    size: int = 240,
+    seed: int = 0,
+    workers: int = 0,
+) -> None:
+    """Draws clips of textured objects that move over a panning background, with the exact mask of every frame.
+
+    They lie as DAVIS-2017 does (OUT/JPEGImages, Annotations, ImageSets), and single images with one object each as
+    ECSSD does (OUT/images, ground_truth_mask). The same options give the same bytes.
+
+    Args:
+        out: Folder to write; it must be new, empty, or hold this very set.
+        count: Clips.
+        frames: Of each clip.
+        objects: Of each clip.
+        images: Single images.
+        size: Shorter side in pixels; the longer is 16/9 of it.
+        seed: Another seed gives another set.
+        workers: Processes; 0 is one per core.
+    """
+    for name, value, least in (("count", count, 1), ("frames", frames, 3), ("objects", objects, 1), ("size", size, 32)):
+        if value < least:
+            raise UserError(f"--{name} {value} is too small: give at least {least}")
+    if images < 0 or objects > 254:
+        raise UserError(f"--images {images} must not be below 0, and --objects {objects} not above 254")
+    options = {"version": CLIPS_VERSION, "clips": count, "frames": frames, "objects": objects, "images": images}
+    options |= {"size": size, "seed": seed}
+    if _claim(out, options):
+        print(f"{out} already holds this set")
+        return
+    jobs = [("clip", index) for index in range(count)] + [("image", index) for index in range(images)]
+    write = partial(_write_clip, out, frames, objects, size, seed)
+    with images_bar("drawing", len(jobs)) as advance, _map(write, jobs, min(len(jobs), _workers(workers))) as results:
+        for _ in results:
+            advance()
+    names = out / "ImageSets/2017/val.txt"
+    names.parent.mkdir(parents=True, exist_ok=True)
+    names.write_text("".join(f"clip{index:02d}\n" for index in range(count)))
+    _mark(out, options, complete=True)
+    print(f"{out}: {count} clips of {frames} frames, {images} images with masks")
+
+
+def _write_clip(out: Path, frames: int, objects: int, size: int, seed: int, job: tuple[str, int]) -> None:
+    from clever_fast.evaluate.masks import write_mask
+    from clever_fast.synthetic.clips import clip, still
+
+    kind, index = job
+    if kind == "image":
+        folders, drawn = ("images", "ground_truth_mask"), [still(seed, index, size=size)]
+    else:
+        folders = [f"{folder}/480p/clip{index:02d}" for folder in ("JPEGImages", "Annotations")]
+        drawn = clip(seed, index, frames=frames, objects=objects, size=size)
+    for folder in folders:
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    for number, (image, mask) in enumerate(drawn, start=index if kind == "image" else 0):
+        image.save(out / folders[0] / f"{number:05d}.jpg", quality=92)
+        path = out / folders[1] / f"{number:05d}.png"
+        if kind == "image":
+            Image.fromarray(mask * 255).save(path)
+        else:
+            write_mask(path, mask)
+
+
+def _workers(asked: int) -> int:
+    return asked or len(os.sched_getaffinity(0))
 
 
 def _write(out: Path, label: str, size: int, aspect: float, seed: int, job: tuple[str, str, int]) -> None:

@@ -46,7 +46,7 @@ def photograph(seed: int, split: str, label: str, index: int, *, kind: str, size
 def scene(rng: np.random.Generator, shape: tuple[int, int], texture: str, outline: str, *, radius: float, angle: float):
     """A (H, W, 3) uint8 scene around one object. `radius` is in shorter sides."""
     short, centre = min(shape), rng.uniform(0.35, 0.65, 2) * shape[::-1]
-    image = _clutter(rng, shape)
+    image = clutter(rng, shape)
     squeeze = rng.uniform(0.75, 1)
     covered = mask(shape, outline, centre, radius * short, angle, squeeze)[..., None]
     offset = rng.uniform(-0.06, 0.06, 2) * short
@@ -61,17 +61,22 @@ def scene(rng: np.random.Generator, shape: tuple[int, int], texture: str, outlin
     return (np.clip(image * light[..., None], 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _clutter(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+def clutter(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """A mottled ground under flat leaves that cover one another, sizes from a power law (dead leaves)."""
-    first, second = colours(rng)
-    blend = np.clip(0.5 + 0.25 * fractal(rng, shape, rng.uniform(1.2, 2.2)), 0, 1)[..., None]
-    image, names, short = first + (second - first) * blend, list(SHAPES), min(shape)
+    image, names, short = ground(rng, shape), list(SHAPES), min(shape)
     for _ in range(rng.integers(4, 10)):
         radius = short * min(0.5, 0.05 * (1 + rng.pareto(1.5)))
         centre = rng.uniform(0, 1, 2) * shape[::-1]
         leaf = mask(shape, rng.choice(names), centre, radius, rng.uniform(0, 2 * np.pi), rng.uniform(0.4, 1))[..., None]
         image = image * (1 - leaf) + colours(rng)[0] * leaf
     return image
+
+
+def ground(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) float32 in [0, 1], two colours that blend into one another in clouds."""
+    first, second = colours(rng)
+    blend = np.clip(0.5 + 0.25 * fractal(rng, shape, rng.uniform(1.2, 2.2)), 0, 1)[..., None]
+    return first + (second - first) * blend
 
 
 def _blurred(field: np.ndarray, radius: float) -> np.ndarray:
