@@ -134,7 +134,7 @@ def test_ops_with_ranges_compile_while_somebody_listens():
     torch._dynamo.reset()
     left, right = [torch.ones(3, requires_grad=True)], [torch.ones(2)]
     with emitted():
-        gap = torch.compile(ops.norm_gap, backend="aot_eager", fullgraph=True)(left, right)
+        gap, _ = torch.compile(ops.norm_gap, backend="aot_eager", fullgraph=True)(left, right)
         gap.backward()
     assert gap.item() == 1
     assert torch.equal(left[0].grad, 2 * torch.ones(3))
