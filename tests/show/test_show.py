@@ -46,17 +46,17 @@ def test_images_are_seen_as_the_encoder_wants_them(tmp_path):
     path = tmp_path / "a.png"
     photograph(80, 60).save(path)
     for least, size, expected in ((32, None, (80, 60)), (90, None, (120, 90)), (32, 30, (40, 30))):
-        picture = read(path, least=least, size=size)
+        picture = read(path.read_bytes(), path.name, least=least, size=size)
         assert picture.image.size == expected
-    assert read(path, least=32, size=None, multiple=16).image.size == (80, 48)
-    tensor = read(path, least=32, size=None, label="x").tensor()
+    assert read(path.read_bytes(), path.name, least=32, size=None, multiple=16).image.size == (80, 48)
+    tensor = read(path.read_bytes(), path.name, least=32, size=None, label="x").tensor()
     pixels = np.asarray(photograph(80, 60), np.float64) / 255
     np.testing.assert_allclose(tensor[0].permute(1, 2, 0), (pixels - MEAN) / STD, rtol=1e-5, atol=1e-5)
     photograph(1000, 900).save(path)
-    assert min(read(path, least=32, size=None).image.size) == 480
+    assert min(read(path.read_bytes(), path.name, least=32, size=None).image.size) == 480
     path.write_text("<html>")
     with pytest.raises(UserError, match=r"cannot read the image .*a\.png"):
-        read(path, least=32, size=None)
+        read(path.read_bytes(), path.name, least=32, size=None)
 
 
 def test_queries_come_from_each_class_in_turn(images):
@@ -90,7 +90,9 @@ def test_the_attention_sheet_shows_what_the_class_token_attends_to(weights, imag
     np.testing.assert_array_equal(tile(sheet, 0, 0, 0, 3, CELL), np.asarray(photograph(CELL, CELL)))
     encoder, *_ = read_encoder(weights)
     with torch.no_grad():
-        heads = class_attention(encoder, read(tmp_path / "a.png", least=64, size=CELL).tensor())[0]
+        heads = class_attention(
+            encoder, read((tmp_path / "a.png").read_bytes(), "a.png", least=64, size=CELL).tensor()
+        )[0]
     for column, values in enumerate([heads.mean(0), *heads], start=1):
         brightness = tile(sheet, 0, column, min(column, 2), 3, CELL).astype(float).sum(2)
         blocks = brightness.reshape(19, 8, 19, 8).mean((1, 3))
