@@ -72,6 +72,11 @@ def _copied(value: Any, old: Any) -> Any:
         return [_copied(item, None) for item in value]
     if not isinstance(value, Tensor):
         return value
-    if not isinstance(old, Tensor) or old.shape != value.shape or old.dtype != value.dtype:
-        old = torch.empty(value.shape, dtype=value.dtype, device="cpu", pin_memory=value.is_cuda)
+    # Strides stay as well: the fused optimizers walk over a weight and its moments in the order of memory.
+    if not isinstance(old, Tensor) or _layout(old) != _layout(value):
+        old = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
     return old.copy_(value, non_blocking=True)
+
+
+def _layout(tensor: Tensor) -> tuple:
+    return tensor.shape, tensor.stride(), tensor.dtype
