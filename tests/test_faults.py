@@ -27,17 +27,21 @@ CPU = Execution(device="cpu", precision="fp32", threads=1)
 def kill_until_done(recipe, run: Run, rng: random.Random, kills: int) -> Iterator[tuple[str, int]]:
     """Starts the same run again and again and kills it, at most `kills` times; yields moments and lost steps.
 
-    Every other start is killed while it writes a checkpoint, the others up to three seconds after their start.
+    One start in three is killed at once or within three seconds; the others go on for none to two steps, and then up to
+    0.3 seconds, or until a checkpoint is being written and up to 0.02 seconds.
     """
     done, temporary = 0, run.run / checkpoint.TEMPORARY
     for kill in range(kills):
         process = killed.start(recipe, run)
-        if kill % 2:
-            while process.is_alive() and not temporary.exists():
-                time.sleep(1e-4)
-            time.sleep(rng.uniform(0, 0.02))
-        else:
+        if kill % 3 == 0:
             process.join(rng.uniform(0, 3))
+        else:
+            goal = done + rng.randint(0, 2)
+            while process.is_alive() and max(steps(run.run), default=0) < goal:
+                time.sleep(1e-3)
+            while kill % 3 == 1 and process.is_alive() and not temporary.exists():
+                time.sleep(1e-4)
+            process.join(rng.uniform(0, 0.02 if kill % 3 == 1 else 0.3))
         process.kill()
         process.join()
         if process.exitcode == 0:
@@ -45,7 +49,7 @@ def kill_until_done(recipe, run: Run, rng: random.Random, kills: int) -> Iterato
         assert process.exitcode == -signal.SIGKILL
         path = newest(run.run)
         saved = checkpoint.load(path)["step"] if path else 0
-        reported = [r["step"] for r in metrics.read(run.run / metrics.LOG) if r["kind"] == "train"]
+        reported = steps(run.run)
         assert saved >= done, "a checkpoint that was there is gone"
         lost = max([saved, *reported]) - saved
         moment = "while a checkpoint was written" if temporary.exists() else "between writes"
@@ -86,7 +90,7 @@ def test_killed_runs_end_with_the_same_weights(small, images, tmp_path, whole, f
     if kills >= 100:
         fault(
             f"kill -9, {kills} times at random moments ({counts})",
-            f"the newest whole checkpoint was found each time; the same command took {runs} runs on to weights and an "
+            f"the newest whole checkpoint was found each time; the same command took {runs} run{'s' * (runs > 1)} on to weights and an "
             "optimizer equal bit for bit to those of the run that nobody killed",
             f"at most {most} steps a kill, done again; a checkpoint was written every step",
         )
@@ -201,6 +205,7 @@ def test_memory_stays_flat_over_restarted_epochs(small, images, tmp_path, fault,
         )
 
 
+@pytest.mark.full
 def test_another_number_of_processes_goes_on_with_the_same_samples(images, tmp_path, fault):
     """Two gloo processes x batch 4 stop in the middle of an epoch; one process x batch 8 goes on."""
     worker = [str(Path(__file__).parent / "two_ranks.py"), "dino", str(images)]
