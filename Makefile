@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-$(DALI)
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo segmentation test test-full lint bench clean
+.PHONY: setup demo segmentation test test-full soak lint audit bench clean
 
 setup: $(INSTALLED)
 
@@ -29,14 +29,28 @@ segmentation: setup
 	$(BIN)/clever-fast evaluate saliency --data demo/clips --run demo/run
 
 test: setup lint
-	$(BIN)/python -m pytest -m "not gpu and not full" tests
+	$(BIN)/python -m pytest -m "not gpu and not full and not soak" tests
 
 test-full: setup lint
-	$(BIN)/python -m pytest -m "not gpu" tests
+	$(BIN)/python -m pytest -m "not gpu and not soak" tests
+
+# Kills, signals and memory over thousands of steps; the table of docs/faults.md comes from its records
+soak: setup
+	$(BIN)/python -m pytest -m "soak or fault" tests --faults benchmarks/results/faults.jsonl
+	$(BIN)/python -m clever_fast.benchmarks.faults
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# --strict: a package that the advisory service does not know, or a service out of reach, is a failure
+audit: $(VENV)/audit/bin/pip-audit
+	@$< --strict --no-deps --disable-pip -r constraints.txt \
+	|| { echo "audit: NOT clean: either a vulnerability above, or the advisories of pypi.org could not be asked"; exit 1; }
+
+$(VENV)/audit/bin/pip-audit:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install -q --disable-pip-version-check pip-audit
 
 bench: setup
 	$(BIN)/clever-fast bench all --records bench

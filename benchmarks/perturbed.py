@@ -75,7 +75,10 @@ def table(records: list[dict]) -> str:
     for r in records:
         for row in r["accuracy"]:
             found[r["policy"], row["classifier"], r["method"], row["part"], row["test"]][r["seed"]] = row["accuracy"]
-    lines = [f"| pretrained with | classifier | features | {' | '.join(TESTS)} |", f"|---|---|---|{'---|' * len(TESTS)}"]
+    lines = [
+        f"| pretrained with | classifier | features | {' | '.join(TESTS)} |",
+        f"|---|---|---|{'---|' * len(TESTS)}",
+    ]
     kinds = dict.fromkeys(key[:4] for key in found)
     for policy, classifier, method, part in sorted(kinds, key=lambda kind: (kind[:2], kind[2] != "dino")):
         cells = [spread(list(found[policy, classifier, method, part, test].values())) for test in TESTS]

@@ -16,7 +16,8 @@ from clever_fast.methods import Method
 from clever_fast.recipe import Recipe
 
 FORMAT = 1
-NEWEST = "checkpoint.pth"
+NEWEST, TEMPORARY = "checkpoint.pth", "checkpoint.tmp"
+KEPT = "checkpoint-*.pth"  # by their steps
 LISTED = 5  # keys that an error names
 
 
@@ -50,8 +51,7 @@ def save(folder: Path, state: dict[str, Any], *, keep: int = 1) -> Path:
     Raises:
         OSError: the disk is full or read-only; the newest checkpoint is then untouched.
     """
-    newest = folder / NEWEST
-    temporary = newest.with_suffix(".tmp")
+    newest, temporary = folder / NEWEST, folder / TEMPORARY
     try:
         with temporary.open("wb") as file:
             torch.save(state, file)
@@ -66,7 +66,7 @@ def save(folder: Path, state: dict[str, Any], *, keep: int = 1) -> Path:
     directory = os.open(folder, os.O_RDONLY)
     os.fsync(directory)
     os.close(directory)
-    for old in sorted(folder.glob("checkpoint-*.pth"))[: -(keep - 1) or None]:
+    for old in sorted(folder.glob(KEPT))[: -(keep - 1) or None]:
         old.unlink()
     return newest
 
@@ -173,6 +173,7 @@ def prepare_folder(folder: Path, size: int, keep: int) -> None:
         probe = folder / ".writable"
         probe.write_bytes(b"x")
         probe.unlink()
+        (folder / TEMPORARY).unlink(missing_ok=True)  # of a run that was killed while it wrote
     except OSError as error:
         raise UserError(f"cannot write to the run folder {folder}: {error.strerror}; give another --run") from None
     present = sum(path.stat().st_size for path in folder.glob("checkpoint*.pth"))
@@ -217,7 +218,11 @@ def _by_child(flat: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def _keep_under_own_name(newest: Path) -> None:
-    kept = newest.with_name(f"checkpoint-{load(newest)['step']:09d}.pth")
+    """Under its step's name; a broken one has no step, and is not kept."""
+    try:
+        kept = newest.with_name(KEPT.replace("*", f"{load(newest)['step']:09d}"))
+    except UserError:
+        return
     kept.unlink(missing_ok=True)
     try:
         os.link(newest, kept)

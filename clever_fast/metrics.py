@@ -2,9 +2,11 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -135,17 +137,17 @@ class Log:
         """Drop the records of steps that will be done again; take the clock from the last one that stays."""
         kept = [record for record in read(self.path) if record["step"] <= step and step > 0]
         self.seconds = kept[-1]["seconds"] if kept else 0.0
-        self.path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        os.replace(temporary, self.path)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """A run's records; a last line cut short by a crash is left out."""
+    """A run's records; a line cut short by a crash or a full disk is left out."""
     records = []
     for line in path.read_text().splitlines() if path.exists() else ():
-        try:
+        with suppress(json.JSONDecodeError):
             records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
     return records
 
 

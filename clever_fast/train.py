@@ -1,5 +1,6 @@
 """The one loop: batches in, weights out."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -19,7 +20,9 @@ from clever_fast.pace import WARM_UP, Pace, frozen_garbage
 from clever_fast.pipelines.reading import Manifest, open_manifest
 from clever_fast.ranges import range_, ranged
 from clever_fast.recipe import Execution, Recipe, Run
+from clever_fast.resume import resume
 from clever_fast.stopping import stop_signals
+from clever_fast.writer import Writer
 
 DURING_TRAINING = (20,)  # the k of k-NN during pretraining
 
@@ -42,18 +45,20 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
     machine = accelerator(execution)
     trained = build(recipe, machine)
     data = identity(manifest)
-    start = _resume(trained, recipe, run, data)
+    start = resume(trained, recipe, run, data)
     batches = PretrainingBatches(manifest, recipe, machine, start)
     progress = Progress(start, recipe.epochs * batches.steps_per_epoch, batches.steps_per_epoch)
     guard = FailureGuard(trained.method, machine.device, overflow_is_normal=trained.scaler.is_enabled())
     model = machine.parallel(trained.method)
 
-    def save(progress: Progress) -> None:
-        if distributed.is_main():
-            state = checkpoint.state_dict(trained, recipe=recipe, data=data, step=progress.step, epoch=progress.epoch)
-            checkpoint.save(run.run, state, keep=run.keep)
-
     log = Log(run.run, title=f"{recipe.method.name} {recipe.backbone.name}", start_step=start)
+    writer = Writer(run.run, run.keep, log.say)
+
+    def save(progress: Progress, write: Callable[[dict], None] = writer.write) -> None:
+        if distributed.is_main():
+            step, epoch = progress.step, progress.epoch
+            write(checkpoint.state_dict(trained, recipe=recipe, data=data, step=step, epoch=epoch))
+
     log.say(console.header(recipe, machine, manifest, progress))
     log.start(progress, settings(machine) | {"commit": checkpoint.commit()})
     meter, clock, pace, stream = Meter(), Clock(machine.device), Pace(machine), iter(batches)
@@ -79,14 +84,12 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
                     log.evaluation(progress, _knn(trained.method, manifest, query, recipe, machine))
                     clock.restart()
                 if saves and progress.step < end:
-                    try:
-                        save(progress)
-                    except OSError as error:
-                        log.say(f"{error}; training goes on, the checkpoint before stays")
+                    save(progress, writer.begin)
             stop_if_not_finite(guard, batches, progress, run, save)
             save(progress)
         _finish(log, trained, batches, recipe, run, progress)
     finally:
+        writer.close()
         log.close()
         batches.close()
     return trained.method
@@ -133,19 +136,6 @@ def build(recipe: Recipe, machine: Accelerator) -> Trained:
     torch.manual_seed(recipe.seed)
     method = machine.prepare(recipe.method.build(recipe.backbone, recipe.drop_path))
     return Trained(method.train(), make_optimizer(method, recipe, machine.optimizer), machine.scaler())
-
-
-def _resume(trained: Trained, recipe: Recipe, run: Run, data: dict) -> int:
-    """Restore what the run folder holds; returns the step to go on with."""
-    if distributed.is_main():
-        checkpoint.prepare_folder(run.run, checkpoint.state_bytes(trained), run.keep)
-    path = run.run / checkpoint.NEWEST
-    if not path.exists():
-        return 0
-    state = checkpoint.load(path)
-    checkpoint.refuse_other(path, state, recipe, data)
-    checkpoint.restore(trained, state)
-    return state["step"]
 
 
 def _knn(method: Method, bank: Manifest, query: Manifest, recipe: Recipe, machine: Accelerator) -> dict[str, float]:

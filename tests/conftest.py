@@ -36,8 +36,31 @@ def small():
     return recipes.small
 
 
+@pytest.fixture
+def fault(request: pytest.FixtureRequest):
+    """`fault(fault, happened, lost)`: a row of docs/faults.md, written where pytest was given --faults FILE."""
+    from clever_fast.benchmarks import measure
+
+    path, test = request.config.getoption("--faults"), request.node.nodeid
+
+    def record(fault: str, happened: str, lost: str) -> None:
+        if path:
+            measure.append(
+                path, {"test": test, "fault": fault, "happened": happened, "lost": lost, **measure.conditions()}
+            )
+
+    return record
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", type=Path, help="JSON lines that tests of faults add their records to")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without a GPU, the tests that need one are skipped, not failed."""
+    """Tests that record a fault are marked; without a GPU, the tests that need one are skipped, not failed."""
+    for item in items:
+        if "fault" in getattr(item, "fixturenames", ()):
+            item.add_marker("fault")
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return

@@ -17,6 +17,7 @@ from clever_fast.methods import METHODS
 from clever_fast.pipelines.policies import BAUG
 from clever_fast.recipe import Execution, Recipe
 from clever_fast.train import build
+from tests.malicious import Malicious
 from tests.recipes import tiny
 
 DATA = {"images": 24, "classes": 3, "fingerprint": "abc"}
@@ -105,11 +106,6 @@ def test_another_format_is_refused(trained, small, tmp_path):
     path = checkpoint.save(tmp_path, state_of(trained, small()) | {"format": 999})
     with pytest.raises(UserError, match="format 999"):
         checkpoint.load(path)
-
-
-class Malicious:
-    def __reduce__(self):
-        return os.system, ("touch was_here",)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", pickle.dumps(Malicious())], ids=["empty", "html", "malicious"])

@@ -201,7 +201,7 @@ def test_two_processes_average_their_gradients(tmp_path):
     torch.manual_seed(0)
     model = VMamba(16, (1, 1))
     model(torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))).square().mean().backward()
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     for p, a, b in zip(model.parameters(), first, second, strict=True):
         assert torch.equal(a, b)
         torch.testing.assert_close(a, p.grad, rtol=1e-4, atol=1e-6)
