@@ -12,6 +12,7 @@ COMMANDS = {
     "demo": "synthesize images, pretrain a small CLeVER, resume it, evaluate it, and show what happened",
     "pretrain": "pretrain a recipe on a folder of images, or go on where it stopped",
     "evaluate knn": "k-NN accuracy of a run's features, against an untrained encoder and raw pixels",
+    "sweep": "pretrain and evaluate every point of a grid over a recipe's fields; one table and one plot",
     "export": "write a run's or a released checkpoint's encoder as safetensors, for timm, or as ONNX",
     "show attention": "draw what a ViT's class token attends to in the last block",
     "show pca": "draw the first three principal components of patch features as colours",
@@ -50,7 +51,7 @@ def _run(words: list[str]) -> Any:
         raise UserError(f"no command {' '.join(words[:2])!r}; the commands are {', '.join(COMMANDS)}")
     module, rest = import_module(f"clever_fast.commands.{name.split()[0]}"), words[len(name.split()) :]
     function = getattr(module, name.split()[-1])
-    if name in ("pretrain", "profile"):  # they parse their words themselves
+    if name in ("pretrain", "profile", "sweep"):  # they parse their words themselves
         return function(rest)
     from clever_fast.configuration import Parser
 
