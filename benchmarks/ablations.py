@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parent / "results" / "ablations.jsonl"
 SEEDS = [0, 1, 2]
 GRIDS = {
     "separation_ratio": {"method.separation_ratio": [0.5, 0.8, 0.95], "seed": SEEDS},
-    "preg_weight": {"method.preg_weight": [0.0, 0.001, 0.1], "seed": SEEDS},
+    "preg_weight": {"method.preg_weight": [0.0, 0.1], "seed": SEEDS},  # 0.001 is the other's run at 0.8
 }
 
 
@@ -31,20 +31,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and test/ of class folders")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--images", type=int, nargs=2, default=[300, 100], help="of each class, to train on and to test on")
+    parser.add_argument("--sweeps", nargs="+", choices=GRIDS, default=list(GRIDS))
+    parser.add_argument(
+        "--images", type=int, nargs=2, default=[300, 100], help="of each class, to train on and to test on"
+    )
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines that records are added to")
     options, overrides = parser.parse_known_args()
     data = subset(options.data, options.out / "data", dict(zip(("train", "test"), options.images, strict=True)))
-    for name, grid in GRIDS.items():
+    for name in options.sweeps:
         file = options.out / f"{name}.yaml"
-        settings = {"recipe": "clever_resnet10_cifar10", "set": {"epochs": options.epochs}, "grid": grid}
+        settings = {"recipe": "clever_resnet10_cifar10", "set": {"epochs": options.epochs}, "grid": GRIDS[name]}
         file.write_text(yaml.safe_dump(settings, sort_keys=False))
         plan = trials(read(str(file)), data, options.out / name, overrides)
         for outcome in work([trial for trial in plan if not score(trial)], [None]):
             print(outcome.line, flush=True)
             if score(outcome.trial):
-                append(options.results, {"benchmark": "ablations", "sweep": name, **record(outcome.trial), **conditions()})
+                append(
+                    options.results, {"benchmark": "ablations", "sweep": name, **record(outcome.trial), **conditions()}
+                )
     publish([json.loads(line) for line in options.results.read_text().splitlines()])
 
 

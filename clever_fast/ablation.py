@@ -18,7 +18,9 @@ def write(records: list[Record], folder: Path) -> str:
     text = table(records)
     (folder / "table.md").write_text(text + "\n")
     (folder / "scores.json").write_text(json.dumps(records, indent=2) + "\n")
-    rows = [r["point"] | r["accuracy"] | {name: r[name] for name in ("k", "epochs", "loss", "seconds")} for r in records]
+    rows = [
+        r["point"] | r["accuracy"] | {name: r[name] for name in ("k", "epochs", "loss", "seconds")} for r in records
+    ]
     with (folder / "scores.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -93,7 +95,12 @@ def panel(axis: Any, records: list[Record]) -> None:
     lines.append(("untrained all", None))
     for i, (name, other) in enumerate(lines):
         groups = [
-            [r["accuracy"][name] for s, group in settings.items() if s[:1] in ((v,), ()) and other in (None, s[1:]) for r in group]
+            [
+                r["accuracy"][name]
+                for s, group in settings.items()
+                if s[:1] in ((v,), ()) and other in (None, s[1:])
+                for r in group
+            ]
             for v in values
         ]
         drawn = [(x, group) for x, group in enumerate(groups) if group]
