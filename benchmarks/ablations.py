@@ -16,6 +16,7 @@ import yaml
 
 from clever_fast import ablation
 from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
+from clever_fast.methods import Clever
 from clever_fast.sweep import read, record, score, trials
 from clever_fast.workers import work
 
@@ -50,7 +51,8 @@ def main() -> None:
                 append(
                     options.results, {"benchmark": "ablations", "sweep": name, **record(outcome.trial), **conditions()}
                 )
-    publish([json.loads(line) for line in options.results.read_text().splitlines()])
+    if options.results == RESULTS:
+        publish([json.loads(line) for line in RESULTS.read_text().splitlines()])
 
 
 def subset(data: Path, folder: Path, images: dict[str, int]) -> Path:
@@ -67,7 +69,41 @@ def subset(data: Path, folder: Path, images: dict[str, int]) -> Path:
 
 
 def publish(records: list[dict]) -> None:
-    pass
+    """The tables and the plot of docs/ablations.md."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    sweeps = {name: of_sweep(name, records) for name in GRIDS}
+    figure, axes = plt.subplots(1, len(sweeps), figsize=(10, 4.2), constrained_layout=True, sharey=True)
+    for axis, chosen in zip(axes, sweeps.values(), strict=True):
+        ablation.panel(axis, chosen)
+    axes[1].set_ylabel("")
+    axes[1].get_legend().remove()
+    figure.savefig(DOCS / "ablations.png", dpi=120)
+    plt.close(figure)
+    first, last = records[0], records[-1]
+    versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items() if "torch" in name)
+    seconds = sorted(record["seconds"] for record in records)
+    text = "\n\n".join(map(ablation.table, sweeps.values())) + (
+        f"\n\n`clever_resnet10_cifar10`, {first['epochs']:.0f} epochs of {first['bank']:,} images; {len(records)} runs "
+        f"of {seconds[0]:.0f} to {seconds[-1]:.0f} s of training on {last['cores']} core of an {last['cpu']} that did "
+        f"other work too, {last['date']}, commit {last['commit']}; {versions}.\n\n"
+        "![k-NN accuracy against the separation ratio and lambda](ablations.png)\n"
+    )
+    write_section(DOCS / "ablations.md", "ablations", text)
+
+
+def of_sweep(name: str, records: list[dict]) -> list[dict]:
+    """The records at the released values of the other swept fields, by their point in this sweep."""
+    others = [field for field in GRIDS if field != name]
+    default = Clever()
+    return [
+        record | {"point": {f"method.{name}": record["recipe"]["method"][name], "seed": record["recipe"]["seed"]}}
+        for record in records
+        if all(record["recipe"]["method"][field] == getattr(default, field) for field in others)
+    ]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Images per second on 1 to 1,024 GPUs, predicted from what one does, and what becomes the limit.
 
     python -m clever_fast.benchmarks.scaling                                       # the page and its plot
-    python -m clever_fast.benchmarks.scaling --recipe clever_vits16_in1k --tflops 989 --share 0.3 --storage_bandwidth 5e9
+    python -m clever_fast.benchmarks.scaling --recipe clever_vits16_in1k --tflops 989 --share 0.3 --batch 256
 
 The model is a step that waits for what it cannot hide of the all-reduce, and a loader whose storage all nodes share:
 
@@ -150,7 +150,7 @@ def table(assumed: dict[str, Assumptions]) -> str:
         points = {limit: onset(limit, a) for limit in ("all-reduce", "decode", "storage")}
         said = [f"{limit} from {n:,} GPU{'s' * (n > 1)}" if n else f"{limit} never" for limit, n in points.items()]
         lines.append(
-            f"- {name}: step {1e3 * a.step:.0f} ms, gradients {a.gradient_bytes / 1e6:.0f} MB. Limit: {', '.join(said)}."
+            f"- {name}: step {1e3 * a.step:.0f} ms, gradients {a.gradient_bytes / 1e6:.0f} MB; {', '.join(said)}."
         )
     return "\n".join(lines)
 
@@ -162,21 +162,21 @@ def draw(assumed: dict[str, Assumptions], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
+    counts = range(1, COUNTS[-1] + 1)
     figure, axes = plt.subplots(
         1, len(assumed), figsize=(4.4 * len(assumed), 4), constrained_layout=True, squeeze=False, sharey=True
     )
     for axis, (name, a) in zip(axes.flat, assumed.items(), strict=True):
-        ideal = [n * a.batch / a.step for n in COUNTS]
-        exposed = [n * a.batch / (a.step + predict(n, a).exposed) for n in COUNTS]
-        axis.plot(COUNTS, ideal, ":", color="#777777", label="compute alone")
-        axis.plot(COUNTS, exposed, "--", color="#d9772b", label="with all-reduce")
-        axis.plot(COUNTS, [n * a.decode_rate for n in COUNTS], "-.", color="#3a9d5d", label="decode")
+        found = [predict(n, a) for n in counts]
+        color = {"color": "#2f6fdb", "linewidth": 6, "alpha": 0.35}
+        axis.plot(counts, [p.rate for p in found], **color, label="predicted", solid_capstyle="round")
+        axis.plot(counts, [n * a.batch / a.step for n in counts], ":", color="#333333", label="compute alone")
+        reduced = [p.gpus * a.batch / (a.step + p.exposed) for p in found]
+        axis.plot(counts, reduced, "--", color="#d9772b", label="compute and all-reduce")
+        axis.plot(counts, [n * a.decode_rate for n in counts], "-.", color="#3a9d5d", label="decode")
         axis.axhline(a.storage_bandwidth / a.image_bytes, color="#a04bbf", linewidth=1, label="storage")
-        axis.plot(
-            COUNTS, [predict(n, a).rate for n in COUNTS], color="#2f6fdb", linewidth=2.5, alpha=0.8, label="predicted"
-        )
         axis.set(xscale="log", yscale="log", xlabel="GPUs", title=name)
-        axis.set_xticks(COUNTS[::2], [f"{n:,}" for n in COUNTS[::2]])
+        axis.set_xticks(COUNTS[::2], [f"{n}" for n in COUNTS[::2]])
         axis.minorticks_off()
         axis.title.set_fontsize(9)
         axis.spines[["top", "right"]].set_visible(False)

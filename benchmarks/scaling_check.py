@@ -38,10 +38,11 @@ BATCH = 8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--prototypes", type=int, nargs="+", default=PROTOTYPES)
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines that records are added to")
     options = parser.parse_args()
-    for prototypes in PROTOTYPES:
+    for prototypes in options.prototypes:
         small = replace(RECIPES["clever_vitt16_in100"], batch_size=BATCH, **SMALL)
         recipe = replace(small, method=replace(small.method, prototypes=prototypes))
         record = {"benchmark": "scaling", "prototypes": prototypes, **compare(recipe, options.steps), **conditions()}
@@ -139,7 +140,7 @@ def table(records: list[dict]) -> str:
     """The newest record of each number of prototypes. Markdown."""
     newest = {r["prototypes"]: r for r in records}
     lines = [
-        "| gradients | step alone | two apart | all-reduce alone | two together | predicted from one alone | from two apart |",
+        "| gradients | one alone | two apart | all-reduce | two together | predicted from one alone | from two apart |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in newest.values():

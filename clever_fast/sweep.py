@@ -107,6 +107,8 @@ def trials(sweep: Sweep, data: Path, out: Path, overrides: Iterable[str] = ()) -
 def _trial(sweep: Sweep, point: dict[str, Any], data: Path, out: Path, overrides: list[str]) -> Trial:
     words = [f"--recipe={sweep.recipe}", *as_words({"recipe": sweep.set}), *overrides, *as_words({"recipe": point})]
     recipe, _, _ = parse_pretrain([*words, f"--data={data}", f"--run={out}"])
+    if "base" in point or "base" in sweep.set:
+        raise UserError("a sweep takes fields of one recipe, not base; name the recipe as `recipe: NAME`")
     with torch.device("meta"):  # finds what only the networks can refuse, and costs no memory
         recipe.method.build(recipe.backbone, recipe.drop_path)
     point = {field: _value(recipe.as_dict(), field) for field in point}

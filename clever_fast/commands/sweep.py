@@ -7,6 +7,9 @@ from clever_fast import sweep as sweeps
 from clever_fast.bar import rounds_bar
 from clever_fast.configuration import Parser
 from clever_fast.errors import UserError
+from clever_fast.evaluate import knn
+from clever_fast.pipelines.reading import open_manifest
+from clever_fast.trial import K
 from clever_fast.workers import Outcome, work
 
 
@@ -44,13 +47,15 @@ def _sweep(
     plan = sweeps.read(name)
     if classes is not None:
         overrides = [*overrides, f"--classes={classes}"]
-    trials = sweeps.trials(plan, data, out, overrides)
+    trials, places = sweeps.trials(plan, data, out, overrides), _devices(devices)
+    bank, query = (open_manifest(data, split=split, classes=classes, progress=True) for split in ("train", "val"))
+    knn.check(bank, query, (K,))
     left = [trial for trial in trials if not sweeps.score(trial)]
     out.mkdir(parents=True, exist_ok=True)
     print(f"{len(trials)} runs of {trials[0].recipe.method.name}, {len(trials) - len(left)} of them done", flush=True)
     ended: list[Outcome] = []
     with rounds_bar(len(left)) as (advance, say):
-        for outcome in work(left, _devices(devices)):
+        for outcome in work(left, places):
             ended.append(outcome)
             advance(outcome.trial.name)
             say(outcome.line)
