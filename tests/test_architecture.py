@@ -19,7 +19,7 @@ LAYERS = [
     {"data", "optimization", "checkpoint", "export", "weights", "metrics", "curves", "pace", "failure"},
     {"train", "evaluate", "show"},
     {"recipes", "cost"},
-    {"benchmarks", "configuration", "doctor", "report", "profiling", "tuning", "sweep", "trial", "ablation"},
+    {"benchmarks", "configuration", "doctor", "report", "profiling", "tuning", "sweep", "trial", "workers", "ablation"},
     {"commands"},
     {"cli"},
 ]
