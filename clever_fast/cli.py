@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate rotation": "what the features keep of an image's orientation",
     "evaluate semi": "train the whole network on 1 % and 10 % of the labels",
     "evaluate finetune": "train the whole network on all labels of a data set",
+    "sweep": "pretrain and evaluate every point of a grid over a recipe's fields; one table and one plot",
     "show attention": "draw what a ViT's class token attends to in the last block",
     "show pca": "draw the first three principal components of patch features as colours",
     "show neighbours": "draw images with their nearest neighbours by each part of the features",
@@ -72,7 +73,7 @@ def _run(words: list[str]) -> Any:
         raise UserError(f"no command {' '.join(words[:2])!r}; the commands are {', '.join(near)}")
     module, rest = import_module(f"clever_fast.commands.{name.split()[0]}"), words[len(name.split()) :]
     function = getattr(module, name.split()[-1])
-    if name in ("pretrain", "profile"):  # they parse their words themselves
+    if name in ("pretrain", "profile", "sweep"):  # they parse their words themselves
         return function(rest)
     from clever_fast.configuration import call
 

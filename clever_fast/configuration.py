@@ -140,9 +140,9 @@ def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
             continue
         value = value if equals else next(rest, "")
         if option == "--config":
-            options = _read_yaml(value)
+            options = read_yaml(value)
         elif option == "--recipe" and Path(value).suffix in (".yaml", ".yml", ".json"):
-            content = _read_yaml(value)
+            content = read_yaml(value)
             options = {"recipe": content.get("recipe", content)}
         elif option == "--execution":
             options = {"execution": asdict(find_execution(value))}
@@ -152,11 +152,17 @@ def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
             options["recipe"] = {"base": options["recipe"]}
         if base := options.get("recipe", {}).pop("base", None):
             name = find_recipe(base)
-        expanded = [f"--{key}={_as_word(v)}" for key, v in flatten(options)] + expanded
+        expanded = as_words(options) + expanded
     return name, expanded
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
+def as_words(options: dict[str, Any]) -> list[str]:
+    """Nested options as the words of a command line."""
+    return [f"--{key}={_as_word(value)}" for key, value in _flatten(options)]
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """The options of a YAML or JSON file; UserError where there are none."""
     try:
         content = yaml.safe_load(Path(path).read_text())
     except OSError as error:

@@ -1,0 +1,64 @@
+"""One run of a sweep in a process of its own: `python -m clever_fast.trial` with the words of `pretrain`."""
+
+import json
+import sys
+
+from clever_fast import export, metrics
+from clever_fast.acceleration import accelerator
+from clever_fast.configuration import parse_pretrain
+from clever_fast.errors import UserError
+from clever_fast.evaluate import knn
+from clever_fast.evaluate.loading import load_encoder, untrained
+from clever_fast.failure import NotFiniteError
+from clever_fast.pipelines.reading import open_manifest
+from clever_fast.recipe import Execution, Recipe, Run
+from clever_fast.sweep import SCORE
+from clever_fast.train import train
+
+K = 20
+STOPPED = 3  # exit code of a run that was told to stop: neither finished nor failed
+
+
+def main(words: list[str]) -> int:
+    """Returns the exit code; the reason of a failure is the last line of standard error."""
+    try:
+        recipe, execution, run = parse_pretrain(words)
+        train(recipe, execution, run)
+        if not (run.run / export.NAME).exists():
+            return STOPPED
+        unfinished = run.run / "score.tmp"
+        unfinished.write_text(json.dumps(evaluate(recipe, execution, run), indent=2) + "\n")
+        unfinished.replace(run.run / SCORE)
+    except (UserError, NotFiniteError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    return 0
+
+
+def evaluate(recipe: Recipe, execution: Execution, run: Run) -> dict:
+    """k-NN accuracy in percent (k = 20) of every part of the features, and of all of them before training."""
+    bank = open_manifest(run.data, classes=run.classes)
+    query = open_manifest(run.data, split="val", classes=run.classes)
+    knn.check(bank, query, (K,))
+    machine = accelerator(execution)
+    accuracy = {}
+    for name, encoder in (("trained", load_encoder(run.run)), ("untrained", untrained(run.run))):
+        parts = encoder.parts if name == "trained" else {"all": slice(None)}
+        network = machine.place(encoder.network)
+        found = knn.score(network, parts, bank, query, encoder.size, machine, (K,))
+        accuracy |= {f"{name} {part}": values[K] for part, values in found.items()}
+    last = [record for record in metrics.read(run.run / metrics.LOG) if record["kind"] == "train"][-1]
+    return {
+        "accuracy": accuracy,
+        "k": K,
+        "bank": len(bank),
+        "queries": len(query),
+        "loss": last["loss"],
+        "epochs": last["epoch"],
+        "seconds": last["seconds"],
+        "recipe": recipe.as_dict(),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
