@@ -2,7 +2,8 @@
 
     python -m clever_fast.benchmarks.perturbed --data cifar10 --out runs/perturbed --recipe.epochs 8
 
-Every run is a `clever-fast pretrain` of one policy and an `evaluate robustness`. What is done already is not done again.
+Every run is a `clever-fast pretrain` of one policy and an `evaluate robustness`. What is done already is not done
+again.
 """
 
 from __future__ import annotations
@@ -94,12 +95,12 @@ def table(records: list[dict]) -> str:
     last = records[-1]
     minutes = sorted(r["seconds"] / 60 for r in records)
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items() if "torch" in name)
+    overrides = f" with `{' '.join(last['overrides'])}`" if last["overrides"] else ""
     return "\n".join(lines) + (
         f"\n\nAccuracy in percent on {last['queries']:,} perturbed test images, mean ± standard deviation over "
-        f"{len({r['seed'] for r in records})} seeds; differences seed by seed, with their range. {last['images']:,} training "
-        f"images, {last['epochs']:.0f} epochs{' with `' + ' '.join(last['overrides']) + '`' if last['overrides'] else ''}, "
-        f"{minutes[0]:.0f} to {minutes[-1]:.0f} minutes of training a run on a shared core of an {last['cpu']}, "
-        f"{last['date']}, commit {last['commit']}; {versions}.\n"
+        f"{len({r['seed'] for r in records})} seeds; differences seed by seed, with their range. {last['images']:,} "
+        f"training images, {last['epochs']:.0f} epochs{overrides}, {minutes[0]:.0f} to {minutes[-1]:.0f} minutes of "
+        f"training a run on a shared core of an {last['cpu']}, {last['date']}, commit {last['commit']}; {versions}.\n"
     )
 
 

@@ -158,7 +158,7 @@ def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
 
 def as_words(options: dict[str, Any]) -> list[str]:
     """Nested options as the words of a command line."""
-    return [f"--{key}={_as_word(value)}" for key, value in _flatten(options)]
+    return [f"--{key}={_as_word(value)}" for key, value in flatten(options)]
 
 
 def read_yaml(path: str) -> dict[str, Any]:
