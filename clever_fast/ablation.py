@@ -87,22 +87,15 @@ def draw(records: list[Record], path: Path) -> None:
 def panel(axis: Any, records: list[Record]) -> None:
     """`draw` into one matplotlib axis."""
     fields, settings = swept(records), by_setting(records)
-    values = list(dict.fromkeys(setting[0] if setting else None for setting in settings))
+    firsts = list(dict.fromkeys(setting[:1] for setting in settings))  # empty where only the seed is swept
     others = list(dict.fromkeys(setting[1:] for setting in settings))
     lines = [("trained all", other) for other in others]
     if len(others) == 1:  # room for the parts of the features
         lines += [(name, others[0]) for name in records[0]["accuracy"] if name not in ("trained all", "untrained all")]
     lines.append(("untrained all", None))
     for i, (name, other) in enumerate(lines):
-        groups = [
-            [
-                r["accuracy"][name]
-                for s, group in settings.items()
-                if s[:1] in ((v,), ()) and other in (None, s[1:])
-                for r in group
-            ]
-            for v in values
-        ]
+        chosen = {s: group for s, group in settings.items() if other in (None, s[1:])}
+        groups = [[r["accuracy"][name] for s, g in chosen.items() if s[:1] == first for r in g] for first in firsts]
         drawn = [(x, group) for x, group in enumerate(groups) if group]
         means = [statistics.mean(group) for _, group in drawn]
         errors = [statistics.stdev(group) if len(group) > 1 else 0 for _, group in drawn]
@@ -113,7 +106,7 @@ def panel(axis: Any, records: list[Record]) -> None:
         axis.errorbar(xs, means, errors, marker="o", markersize=4, capsize=3, label=text, **style)
         for x, (_, group) in zip(xs, drawn, strict=True):
             axis.plot([x] * len(group), group, ".", markersize=3, alpha=0.5, color=style["color"])
-    axis.set_xticks(range(len(values)), [show(value) for value in values])
+    axis.set_xticks(range(len(firsts)), [", ".join(map(show, first)) for first in firsts])
     axis.set(xlabel=label(fields[0]) if fields else "", ylabel=f"k-NN accuracy (%), k = {records[0]['k']}")
     axis.legend(fontsize=8, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
