@@ -14,11 +14,11 @@ from pathlib import Path
 
 import yaml
 
-from clever_fast import ablation
 from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
 from clever_fast.methods import Clever
-from clever_fast.sweep import read, record, score, trials
-from clever_fast.workers import work
+from clever_fast.sweeps import table
+from clever_fast.sweeps.grid import read, record, score, trials
+from clever_fast.sweeps.workers import work
 
 RESULTS = Path(__file__).parent / "results" / "ablations.jsonl"
 SEEDS = [0, 1, 2]
@@ -78,7 +78,7 @@ def publish(records: list[dict]) -> None:
     sweeps = {name: of_sweep(name, records) for name in GRIDS}
     figure, axes = plt.subplots(1, len(sweeps), figsize=(10, 4.2), constrained_layout=True, sharey=True)
     for axis, chosen in zip(axes, sweeps.values(), strict=True):
-        ablation.panel(axis, chosen)
+        table.panel(axis, chosen)
     axes[1].set_ylabel("")
     axes[1].get_legend().remove()
     figure.savefig(DOCS / "ablations.png", dpi=120)
@@ -86,7 +86,7 @@ def publish(records: list[dict]) -> None:
     first, last = records[0], records[-1]
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items() if "torch" in name)
     seconds = sorted(record["seconds"] for record in records)
-    text = "\n\n".join(map(ablation.table, sweeps.values())) + (
+    text = "\n\n".join(map(table.table, sweeps.values())) + (
         f"\n\n`clever_resnet10_cifar10`, {first['epochs']:.0f} epochs of {first['bank']:,} images; {len(records)} runs "
         f"of {seconds[0]:.0f} to {seconds[-1]:.0f} s of training on {last['cores']} core of an {last['cpu']} that did "
         f"other work too, {last['date']}, commit {last['commit']}; {versions}.\n\n"

@@ -31,7 +31,7 @@ LAYERS = [
     },
     {"train", "evaluate", "show"},
     {"recipes", "cost"},
-    {"benchmarks", "configuration", "doctor", "report", "profiling", "tuning", "sweep", "trial", "workers", "ablation"},
+    {"benchmarks", "configuration", "doctor", "report", "profiling", "tuning", "sweeps"},
     {"commands"},
     {"cli"},
 ]

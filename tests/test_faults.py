@@ -90,8 +90,8 @@ def test_killed_runs_end_with_the_same_weights(small, images, tmp_path, whole, f
     if kills >= 100:
         fault(
             f"kill -9, {kills} times at random moments ({counts})",
-            f"the newest whole checkpoint was found each time; the same command took {runs} run{'s' * (runs > 1)} on to "
-            "weights and an optimizer equal bit for bit to those of the run that nobody killed",
+            f"the newest whole checkpoint was found each time; the same command took {runs} run{'s' * (runs > 1)} on "
+            "to weights and an optimizer equal bit for bit to those of the run that nobody killed",
             f"at most {most} steps a kill, done again; a checkpoint was written every step",
         )
 

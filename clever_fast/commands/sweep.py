@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from clever_fast import ablation
-from clever_fast import sweep as sweeps
 from clever_fast.bar import rounds_bar
 from clever_fast.configuration import Parser
 from clever_fast.errors import UserError
 from clever_fast.evaluate import knn
 from clever_fast.pipelines.reading import open_manifest
-from clever_fast.trial import K
-from clever_fast.workers import Outcome, work
+from clever_fast.sweeps import grid, table
+from clever_fast.sweeps.trial import K
+from clever_fast.sweeps.workers import Outcome, work
 
 
 def sweep(words: list[str]) -> int:
@@ -44,13 +43,13 @@ def _sweep(
         classes: file with one class folder a line, for a subset.
         devices: GPUs by number, such as 0,1: one run at a time on each; without it, one run at a time.
     """
-    plan = sweeps.read(name)
+    plan = grid.read(name)
     if classes is not None:
         overrides = [*overrides, f"--classes={classes}"]
-    trials, places = sweeps.trials(plan, data, out, overrides), _devices(devices)
+    trials, places = grid.trials(plan, data, out, overrides), _devices(devices)
     bank, query = (open_manifest(data, split=split, classes=classes, progress=True) for split in ("train", "val"))
     knn.check(bank, query, (K,))
-    left = [trial for trial in trials if not sweeps.score(trial)]
+    left = [trial for trial in trials if not grid.score(trial)]
     out.mkdir(parents=True, exist_ok=True)
     print(f"{len(trials)} runs of {trials[0].recipe.method.name}, {len(trials) - len(left)} of them done", flush=True)
     ended: list[Outcome] = []
@@ -59,9 +58,9 @@ def _sweep(
             ended.append(outcome)
             advance(outcome.trial.name)
             say(outcome.line)
-    records = [sweeps.record(trial) for trial in trials if sweeps.score(trial)]
+    records = [grid.record(trial) for trial in trials if grid.score(trial)]
     if records:
-        print("\n" + ablation.write(records, out))
+        print("\n" + table.write(records, out))
     failed = [outcome.trial.name for outcome in ended if outcome.failed]
     if failed:
         print(f"{len(failed)} of {len(trials)} runs failed: {' and '.join(failed)}; the same command tries them again")

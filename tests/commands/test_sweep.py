@@ -6,9 +6,9 @@ import json
 import pytest
 import yaml
 
-from clever_fast import ablation, sweep
 from clever_fast.cli import main
 from clever_fast.errors import UserError
+from clever_fast.sweeps import grid, table
 
 RECIPE = "clever_resnet10_cifar10"
 
@@ -17,10 +17,10 @@ RECIPE = "clever_resnet10_cifar10"
 def planned(tmp_path):
     """The trials of a grid."""
 
-    def plan(grid, *overrides, **content):
+    def plan(fields, *overrides, **content):
         file = tmp_path / "sweep.yaml"
-        file.write_text(yaml.safe_dump({"recipe": RECIPE, "grid": grid} | content))
-        return sweep.trials(sweep.read(str(file)), tmp_path / "data", tmp_path / "out", overrides)
+        file.write_text(yaml.safe_dump({"recipe": RECIPE, "grid": fields} | content))
+        return grid.trials(grid.read(str(file)), tmp_path / "data", tmp_path / "out", overrides)
 
     return plan
 
@@ -44,9 +44,9 @@ def test_options_override_what_the_sweep_sets_but_not_its_grid(planned):
     assert (trial.recipe.epochs, trial.recipe.method.preg_weight) == (2, 0.1)
 
 
-@pytest.mark.parametrize("name", sweep.SWEEPS)
+@pytest.mark.parametrize("name", grid.SWEEPS)
 def test_ready_sweeps_hold_the_released_value(name, tmp_path):
-    trials = sweep.trials(sweep.SWEEPS[name], tmp_path, tmp_path)
+    trials = grid.trials(grid.SWEEPS[name], tmp_path, tmp_path)
     released = {"separation_ratio": 0.8, "ef_prototypes": 65536, "preg_weight": 0.001}[name]
     assert sum(trial.point[f"method.{name}"] == released for trial in trials) == 3
 
@@ -102,7 +102,7 @@ def test_runs_are_scored_once_and_what_failed_is_tried_again(images, tmp_path, c
     assert float(row["trained all"]) == result["accuracy"]["trained all"]
     assert (out / "plot.png").read_bytes()[1:4] == b"PNG"
 
-    score = out / "runs" / "batch_size=8" / sweep.SCORE
+    score = out / "runs" / "batch_size=8" / grid.SCORE
     before = score.stat().st_mtime_ns
     file.write_text(yaml.safe_dump(settings | {"grid": {"batch_size": [8]}}))
     assert main(words) == 0
@@ -124,7 +124,7 @@ def record(accuracy: float, **point) -> dict:
 
 def test_a_table_of_means_and_spread():
     records = [record(v, ratio=r, seed=s) for r, s, v in ((0.8, 0, 31.0), (0.5, 0, 20.0), (0.8, 1, 33.0))]
-    lines = ablation.table(records).splitlines()
+    lines = table.table(records).splitlines()
     assert lines[0] == "| ratio | seeds | trained all | untrained all |"
     assert lines[2] == "| 0.5 | 1 | 20.00 | 10.00 |"
     assert lines[3] == "| 0.8 | 2 | 32.00 ± 1.41 | 10.00 ± 0.00 |"
@@ -136,7 +136,7 @@ def test_a_plot_shows_means_and_deviations_at_their_values():
     grid = [(w, p) for w in (0.0, 0.1) for p in ("baug", "caug")]
     records = [record(10 * i + s, weight=w, policy=p, seed=s) for i, (w, p) in enumerate(grid) for s in (1, 3)]
     axis = Figure().subplots()
-    ablation.panel(axis, records)
+    table.panel(axis, records)
     drawn = {c.get_label(): c.lines[0].get_ydata().tolist() for c in axis.containers}
     assert drawn == {"policy baug": [2, 22], "policy caug": [12, 32], "untrained all": [10, 10]}
     assert [text.get_text() for text in axis.get_xticklabels()] == ["0.0", "0.1"]

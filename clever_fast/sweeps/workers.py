@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from clever_fast.sweep import Trial, score
-from clever_fast.trial import STOPPED
+from clever_fast.sweeps.grid import Trial, score
+from clever_fast.sweeps.trial import STOPPED
 
 POLL = 0.2  # seconds
 
@@ -69,7 +69,7 @@ def _start(trial: Trial, device: str | None) -> subprocess.Popen:
     log(trial).parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
     with log(trial).open("a") as file:
-        command = [sys.executable, "-m", "clever_fast.trial", *trial.words]
+        command = [sys.executable, "-m", "clever_fast.sweeps.trial", *trial.words]
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
 
 

@@ -8,7 +8,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from clever_fast.sweep import SEED
+from clever_fast.sweeps.grid import SEED
 
 Record = dict[str, Any]  # "point": values of the grid's fields; "accuracy": percent by what was scored; and more
 

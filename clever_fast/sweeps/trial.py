@@ -1,4 +1,4 @@
-"""One run of a sweep in a process of its own: `python -m clever_fast.trial` with the words of `pretrain`."""
+"""One run of a sweep in a process of its own: `python -m clever_fast.sweeps.trial` with the words of `pretrain`."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from clever_fast.evaluate.loading import load_encoder, untrained
 from clever_fast.failure import NotFiniteError
 from clever_fast.pipelines.reading import open_manifest
 from clever_fast.recipe import Execution, Recipe, Run
-from clever_fast.sweep import SCORE
+from clever_fast.sweeps.grid import SCORE
 from clever_fast.train import train
 
 K = 20
