@@ -53,7 +53,7 @@ def _run(words: list[str]) -> Any:
         raise UserError(f"no command {' '.join(words[:2])!r}; the commands are {', '.join(COMMANDS)}")
     module, rest = import_module(f"clever_fast.commands.{name.split()[0]}"), words[len(name.split()) :]
     function = getattr(module, name.split()[-1])
-    if name in ("pretrain", "profile", "launch"):  # they parse their words themselves
+    if name in ("pretrain", "profile", "launch", "watch"):  # they parse their words themselves
         return function(rest)
     from clever_fast.configuration import Parser
 

@@ -192,8 +192,8 @@ class Run:
         keep: how many checkpoints to keep; the newest is always checkpoint.pth.
         knn_every: epochs between k-NN evaluations during pretraining (needs val/ or test/ beside train/); 0 for none.
         stop_after: leave with a checkpoint after this many steps in all; for trying out a resume.
-        loggers: where reports go besides metrics.jsonl, such as `[tensorboard, wandb]`; null for TensorBoard where it is
-            installed.
+        loggers: where reports go besides metrics.jsonl, such as `[tensorboard, wandb]`; null for TensorBoard where
+            it is installed.
         ranges: name epochs, steps, their parts and the ops to nsys (NVTX) and torch's profiler.
     """
 

@@ -19,7 +19,8 @@ def replay(
 
     bundle, _ = replaying.read_bundle(run, step)
     findings = replaying.replay(run, step=step, data=data, device=device)
-    print(f"step {bundle['step']} of {run}, {len(bundle['samples']['path'])} images of each of {bundle['processes']} ranks")
+    images, ranks = len(bundle["samples"]["path"]), bundle["processes"]
+    print(f"step {bundle['step']} of {run}: {images} images" + (f" on each of {ranks} ranks" if ranks > 1 else ""))
     for finding in findings:
         print(finding)
     if not findings:

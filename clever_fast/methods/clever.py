@@ -88,7 +88,11 @@ class CleverMethod(Method):
         with range_("monitors"):  # before the losses, which may write into the student's logits
             monitors = assignments(s_ir, t_ir, self.center, **temps) | spread(ir, "ir")
             monitors |= assignments(s_ef, t_ef, self.center2, **temps, head="2") | spread(ef, "ef")
-        shared = {**temps, "bounded": True, "inplace_backward": True}  # nothing reads the student's logits after its loss
+        shared = {
+            **temps,
+            "bounded": True,
+            "inplace_backward": True,
+        }  # nothing reads the student's logits after its loss
         with range_("loss"):
             invariance = ops.distillation_loss(s_ir, t_ir, self.center, **shared)
             orthogonality = ops.orthogonality_loss(s_ef, t_ef, self.center2, similarity=config.orthogonality, **shared)

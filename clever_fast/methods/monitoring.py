@@ -43,8 +43,8 @@ def assignments(
 def spread(features: Tensor, name: str) -> dict[str, Tensor]:
     """How far and in how many directions features (N, D) of different images lie apart.
 
-    With C their (D, D) covariance: `std` is sqrt(tr C / D), `rank` the participation ratio (tr C)^2 / tr(C^2), between 1
-    for features on a line and min(D, N - 1) for features as wide in every direction. tr(C^2) is the sum of squares of C
+    With C their (D, D) covariance: `std` is sqrt(tr C / D), `rank` the participation ratio (tr C)^2 / tr(C^2), between
+    1 for features on a line and min(D, N - 1) for features as wide in every direction. tr(C^2) is the sum of squares of C
     or of the images' (N, N) Gram matrix, whichever is smaller; no eigenvalues. A rank of equal features is 0.
     """
     x = features[:FEATURES].detach().float()

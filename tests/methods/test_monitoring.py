@@ -48,7 +48,8 @@ def test_spread_is_that_of_the_covariance(N, D):
     values = spread(x, "ir")
     assert values["ir_std"].item() == pytest.approx((C.trace() / D).sqrt().item(), rel=1e-4)
     eigenvalues = torch.linalg.eigvalsh(C)
-    assert values["ir_rank"].item() == pytest.approx((eigenvalues.sum() ** 2 / eigenvalues.square().sum()).item(), rel=1e-4)
+    ratio = eigenvalues.sum() ** 2 / eigenvalues.square().sum()
+    assert values["ir_rank"].item() == pytest.approx(ratio.item(), rel=1e-4)
 
 
 def test_the_rank_counts_directions():
