@@ -67,7 +67,7 @@ def slurm_script(job: Job, program: list[str], words: list[str], run: Path) -> s
 #SBATCH --requeue
 
 # Every start of this job goes on from the newest checkpoint in {run}.
-# - {job.warning} s before the time limit SLURM sends USR1 to this script: the run saves and leaves, and is queued again.
+# - {job.warning} s before the time limit SLURM sends USR1 to this script: it saves, leaves, and is queued again.
 #   `scancel --batch --signal=USR1 JOBID` does the same at any time.
 # - A node that fails or a preemption puts the job back by itself (--requeue).
 # - A process that was killed (exit code above 128) puts it back as well, at most {RESTARTS} times.

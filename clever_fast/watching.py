@@ -16,7 +16,7 @@ from rich.text import Text
 
 LOG = "metrics.jsonl"
 BLOCKS = "▁▂▃▄▅▆▇█"
-WIDTH, LINE = 58, 24  # characters of a panel, and of a sparkline
+WIDTH, LINE = 66, 24  # characters of a panel, and of a sparkline
 RECENT = 5  # reports that speeds are taken from
 SILENT = 60.0  # seconds that a run may say nothing, beside ten times its interval between reports
 
@@ -105,11 +105,12 @@ def panel(records: Records, now: float | None = None) -> RenderableType:
         for row in [*_progress(records), *_values(records), *_speed(records)]:
             table.add_row(*row)
     grid = Table.grid()
+    grid.add_row(Text(doing, style=colour))
     grid.add_row(table)
     for warning in records.warnings[-3:]:
         grid.add_row(Text(f"! {warning['text']}", style="yellow", overflow="fold"))
-    title = Text.assemble((str(records.folder), "bold"), "  ", (doing, colour))
-    return Panel(grid, title=title, title_align="left", subtitle=records.start.get("title"), width=WIDTH + 4)
+    name = Text("/".join(records.folder.parts[-2:]), style="bold")
+    return Panel(grid, title=name, title_align="left", subtitle=records.start.get("title"), width=WIDTH)
 
 
 def frame(runs: Sequence[Records]) -> RenderableType:

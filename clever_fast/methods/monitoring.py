@@ -33,8 +33,8 @@ def assignments(
     log_q = (student[1, :ROWS].detach().float() / student_temp).log_softmax(-1)
     p = log_p.exp()
     return {
-        f"teacher_entropy{head}": -torch.linalg.vecdot(p, log_p).mean(),
-        f"teacher_kl{head}": torch.linalg.vecdot(p, log_p - log_q).mean(),
+        f"teacher_entropy{head}": -(p * log_p).sum(-1).mean(),  # no product of matrices: autocast would round it
+        f"teacher_kl{head}": (p * (log_p - log_q)).sum(-1).mean(),
         f"prototype_entropy{head}": -torch.special.xlogy(p.mean(0), p.mean(0)).sum(),
     }
 
@@ -44,8 +44,8 @@ def spread(features: Tensor, name: str) -> dict[str, Tensor]:
     """How far and in how many directions features (N, D) of different images lie apart.
 
     With C their (D, D) covariance: `std` is sqrt(tr C / D), `rank` the participation ratio (tr C)^2 / tr(C^2), between
-    1 for features on a line and min(D, N - 1) for features as wide in every direction. tr(C^2) is the sum of squares of C
-    or of the images' (N, N) Gram matrix, whichever is smaller; no eigenvalues. A rank of equal features is 0.
+    1 for features on a line and min(D, N - 1) for features as wide in every direction. tr(C^2) is the sum of squares of
+    C or of the images' (N, N) Gram matrix, whichever is smaller; no eigenvalues. The rank of equal features is 0.
     """
     x = features[:FEATURES].detach().float()
     x = x - x.mean(0)
