@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from clever_fast import checkpoint
-from clever_fast.acceleration import accelerator
 from clever_fast.recipe import Execution, Run
 from clever_fast.train import train
 from tests.hosts import Hosts, namespaces
