@@ -10,6 +10,9 @@ from clever_fast.errors import UserError
 COMMANDS = {
     "demo": "synthesize images, pretrain a small CLeVER, resume it, evaluate it, and show what happened",
     "pretrain": "pretrain a recipe on a folder of images, or go on where it stopped",
+    "watch": "follow runs in the terminal, also finished ones, side by side",
+    "launch": "print a job file for SLURM that runs a command on many nodes, requeued until it is done",
+    "replay": "do the step at which a run was not finite again, and name what was so first",
     "evaluate knn": "k-NN accuracy of a run's features, against an untrained encoder and raw pixels",
     "evaluate linear": "linear classification of frozen features, also on perturbed test images",
     "evaluate robustness": "all parts of the features under all perturbations, by k-NN and linear classifiers",
@@ -73,7 +76,7 @@ def _run(words: list[str]) -> Any:
         raise UserError(f"no command {' '.join(words[:2])!r}; the commands are {', '.join(near)}")
     module, rest = import_module(f"clever_fast.commands.{name.split()[0]}"), words[len(name.split()) :]
     function = getattr(module, name.split()[-1])
-    if name in ("pretrain", "profile", "sweep"):  # they parse their words themselves
+    if name in ("pretrain", "profile", "sweep", "launch", "watch"):  # they parse their words themselves
         return function(rest)
     from clever_fast.configuration import call
 

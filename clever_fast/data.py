@@ -28,9 +28,17 @@ LABELLED_SCALE = (0.08, 1.0)  # area of the crops that classifiers learn from, t
 
 
 class PretrainingBatches:
-    """This rank's batches, step after step from `start_step`, without end."""
+    """This rank's batches, or another `share` (rank, of ranks), step after step from `start_step`, without end."""
 
-    def __init__(self, manifest: Manifest, recipe: Recipe, accelerator: Accelerator, start_step: int = 0):
+    def __init__(
+        self,
+        manifest: Manifest,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        start_step: int = 0,
+        share: tuple[int, int] | None = None,
+    ):
+        rank, world_size = share or (distributed.rank(), distributed.world_size())
         self.labels, self.paths = torch.from_numpy(manifest.labels), manifest.paths
         self.global_crops = sum(view.count for view in recipe.views.views) - recipe.local_crops
         self.loader = PretrainingLoader(
@@ -38,8 +46,8 @@ class PretrainingBatches:
             recipe.views,
             seed=recipe.seed,
             batch_size=recipe.batch_size,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
+            rank=rank,
+            world_size=world_size,
             threads=accelerator.threads,
             device_id=accelerator.device.index,
             dtype=accelerator.input_dtype,

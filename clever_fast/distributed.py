@@ -63,6 +63,12 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
+def lost_peer(error: RuntimeError) -> bool:
+    """Whether an error of a collective says that another process is gone."""
+    said = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "Timed out waiting")
+    return isinstance(error, dist.DistError) or any(words in str(error) for words in said)
+
+
 def mean(tensor: torch.Tensor) -> torch.Tensor:
     """The mean over all ranks, in place; the tensor itself where there is one process."""
     if dist.is_initialized():

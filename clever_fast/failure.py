@@ -1,8 +1,11 @@
-"""How a run ends whose loss or gradient is not finite."""
+"""How a run ends whose loss or gradient is not finite, and what it leaves for `clever-fast replay`."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch.distributed as dist
 
@@ -10,7 +13,9 @@ from clever_fast import checkpoint, distributed
 from clever_fast.data import PretrainingBatches
 from clever_fast.methods import Progress
 from clever_fast.optimization import FailureGuard
-from clever_fast.recipe import Run
+from clever_fast.recipe import Execution, Run
+
+BUNDLE = "not_finite_step_{}"  # .json says how the step was computed, .pth holds the weights before it
 
 
 class NotFiniteError(RuntimeError):
@@ -22,6 +27,7 @@ def stop_if_not_finite(
     batches: PretrainingBatches,
     progress: Progress,
     run: Run,
+    execution: Execution,
     save: Callable[[Progress], None],
 ) -> None:
     """Waits for the device's verdict; if any rank's is bad, saves the last good weights and raises.
@@ -35,11 +41,23 @@ def stop_if_not_finite(
     if (step := failed.item()) < 0:
         return
     save(replace(progress, step=step))  # no update has been made since
-    report = run.run / f"not_finite_step_{step}.json"
+    report = run.run / f"{BUNDLE.format(step)}.json"
     if distributed.is_main():
-        report.write_text(json.dumps({"step": step, "samples": batches.samples(step)}, indent=2) + "\n")
+        about = {"data": str(run.data.resolve()), "classes": run.classes and str(run.classes.resolve())}
+        about |= {"step": step, "processes": distributed.world_size(), "execution": asdict(execution)}
+        report.write_text(json.dumps(about | {"samples": batches.samples(step)}, indent=2) + "\n")
+        _keep(run.run / checkpoint.NEWEST, report.with_suffix(".pth"))
     raise NotFiniteError(
         f"the loss or a gradient was not finite at step {step}; no update was made since. The weights before it are in "
-        f"{run.run / checkpoint.NEWEST}, the files of its batch in {report}. "
-        "Try --execution.precision fp32, a lower learning rate, or a longer warm-up"
+        f"{run.run / checkpoint.NEWEST}, the files of its batch in {report}. `clever-fast replay {run.run}` finds what "
+        "failed first. Try --execution.precision fp32, a lower learning rate, or a longer warm-up"
     )
+
+
+def _keep(path: Path, name: Path) -> None:
+    """Give a checkpoint a second name, which takes no room where the file system has hard links."""
+    name.unlink(missing_ok=True)
+    try:
+        os.link(path, name)
+    except OSError:
+        shutil.copyfile(path, name)

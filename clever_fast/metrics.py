@@ -1,4 +1,4 @@
-"""What a run says about itself: device-side sums, JSON lines, a console and TensorBoard."""
+"""What a run says about itself: device-side sums, JSON lines, a console, and the loggers it asked for."""
 
 import json
 import math
@@ -15,8 +15,10 @@ from torch import Tensor
 
 from clever_fast import distributed
 from clever_fast.console import Screen
+from clever_fast.loggers import open_loggers
 from clever_fast.methods import Progress
 from clever_fast.ranges import mark, range_, seconds_between
+from clever_fast.recipe import Logger
 
 LOG = "metrics.jsonl"
 T = TypeVar("T")
@@ -76,21 +78,28 @@ class Clock:
 
 
 class Log:
-    """Writes a run's records: `metrics.jsonl` always, the console, and TensorBoard where it is installed.
+    """Writes a run's records: `metrics.jsonl` always, the console, and `loggers` (loggers.py).
 
-    Only the main process writes. A record holds `kind` ("start", "train", "knn"), `step`, `epoch` (fractional),
-    `seconds` of training so far, and its values.
+    Only the main process writes. A record holds `kind` ("start", "train", "knn", "warning"), `step`, `epoch`
+    (fractional), `seconds` of training so far, and its values.
     """
 
-    def __init__(self, folder: Path, *, title: str, start_step: int):
+    def __init__(self, folder: Path, *, title: str, start_step: int, loggers: tuple[Logger, ...] | None = None):
         self.path, self.seconds = folder / LOG, 0.0
         self.active = distributed.is_main()
         if self.active:
             self._rewind(start_step)
-            self.screen, self.board = Screen(title), _tensorboard(folder, start_step)
+            self.loggers = open_loggers(loggers, folder, start_step)
+            self.screen = Screen(title)
 
     def say(self, text: str) -> None:
         if self.active:
+            self.screen.say(text)
+
+    def warn(self, progress: Progress, text: str) -> None:
+        """Something that a user should look at."""
+        if self.active:
+            self._append("warning", progress, {"text": text})
             self.screen.say(text)
 
     def start(self, progress: Progress, settings: dict[str, Any]) -> None:
@@ -114,15 +123,19 @@ class Log:
     def close(self) -> None:
         if self.active:
             self.screen.close()
-            if self.board:
-                self.board.close()
+            for logger in self.loggers:
+                logger.close()
 
     def _write(self, kind: str, progress: Progress, values: dict[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._append(kind, progress, finite)
-        if self.board:
-            for name, value in values.items():
-                self.board.add_scalar(f"{kind}/{name}", value, progress.step)
+        named = {f"{kind}/{name}": value for name, value in values.items()}
+        for logger in list(self.loggers):
+            try:
+                logger.write(named, progress.step)
+            except Exception as error:  # a logger's server or disk is no reason to lose the run
+                self.loggers.remove(logger)
+                self.say(f"{logger.name} failed and is left out from here on: {error}")
 
     def _append(self, kind: str, progress: Progress, values: dict[str, Any]) -> None:
         epoch, seconds = round(progress.step / progress.steps_per_epoch, 4), round(self.seconds, 3)
@@ -159,11 +172,3 @@ def peak_memory_mib(device: torch.device) -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _tensorboard(folder: Path, start_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(folder / "tensorboard", purge_step=start_step)

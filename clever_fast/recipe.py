@@ -124,6 +124,7 @@ class Recipe:
             raise UserError(f"not a recipe of this version of clever_fast: {error}") from error
 
 
+Logger = Literal["tensorboard", "wandb", "trackio"]
 OptimizerForm = Literal["fused", "foreach", "apex"]
 
 
@@ -200,6 +201,8 @@ class Run:
         keep: how many checkpoints to keep; the newest is always checkpoint.pth.
         knn_every: epochs between k-NN evaluations during pretraining (needs val/ or test/ beside train/); 0 for none.
         stop_after: leave with a checkpoint after this many steps in all; for trying out a resume.
+        loggers: where reports go besides metrics.jsonl, such as `[tensorboard, wandb]`; null for TensorBoard where
+            it is installed.
         ranges: name epochs, steps, their parts and the ops to nsys (NVTX) and torch's profiler.
     """
 
@@ -211,6 +214,7 @@ class Run:
     keep: int = 1
     knn_every: int = 0
     stop_after: int | None = None
+    loggers: tuple[Logger, ...] | None = None
     ranges: bool = False
 
     def __post_init__(self) -> None:

@@ -13,13 +13,14 @@ from clever_fast.data import PretrainingBatches, identity
 from clever_fast.evaluate import knn
 from clever_fast.failure import stop_if_not_finite
 from clever_fast.methods import Batch, Method, Progress
-from clever_fast.metrics import Clock, Log, Meter, peak_memory_mib
+from clever_fast.metrics import Log
 from clever_fast.ops import clip_each_, selection
 from clever_fast.optimization import FailureGuard, gradient_norms, make_optimizer, schedule, step_unless
-from clever_fast.pace import WARM_UP, Pace, frozen_garbage
+from clever_fast.pace import WARM_UP, frozen_garbage
 from clever_fast.pipelines.reading import Manifest, open_manifest
 from clever_fast.ranges import range_, ranged
 from clever_fast.recipe import Execution, Recipe, Run
+from clever_fast.reporting import Reporter
 from clever_fast.resume import resume
 from clever_fast.stopping import stop_signals
 from clever_fast.writer import Writer
@@ -51,7 +52,8 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
     guard = FailureGuard(trained.method, machine.device, overflow_is_normal=trained.scaler.is_enabled())
     model = machine.parallel(trained.method)
 
-    log = Log(run.run, title=f"{recipe.method.name} {recipe.backbone.name}", start_step=start)
+    title = f"{recipe.method.name} {recipe.backbone.name}"
+    log = Log(run.run, title=title, start_step=start, loggers=run.loggers)
     writer = Writer(run.run, run.keep, log.say)
 
     def save(progress: Progress, write: Callable[[dict], None] = writer.write) -> None:
@@ -60,15 +62,16 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
             write(checkpoint.state_dict(trained, recipe=recipe, data=data, step=step, epoch=epoch))
 
     log.say(console.header(recipe, machine, manifest, progress))
-    log.start(progress, settings(machine) | {"commit": checkpoint.commit()})
-    meter, clock, pace, stream = Meter(), Clock(machine.device), Pace(machine), iter(batches)
+    about = {"title": title, "commit": checkpoint.commit(), "steps": progress.steps}
+    log.start(progress, settings(machine) | about)
+    reporter, stream = Reporter(log, recipe, trained, machine, progress.steps_per_epoch), iter(batches)
     end = min(progress.steps, run.stop_after or progress.steps)
     try:
         with stop_signals() as stop, frozen_garbage() as freeze, ranges.emitted(run.ranges):
             while progress.step < end and not stop.seen_by_all():
                 ranges.at_epoch(progress.epoch)
-                batch = clock.waiting(next, stream)
-                meter.add(train_step(model, trained, guard, batch, progress, recipe, machine))
+                batch = reporter.clock.waiting(next, stream)
+                reporter.meter.add(train_step(model, trained, guard, batch, progress, recipe, machine))
                 progress = replace(progress, step=progress.step + 1)
 
                 epoch_ended = progress.step % progress.steps_per_epoch == 0
@@ -77,15 +80,15 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
                 if progress.step == start + WARM_UP:
                     freeze()
                 if reports:
-                    _report(log, meter, clock, pace, progress, recipe, trained, machine)
+                    reporter.report(progress)
                 if reports or saves:
-                    stop_if_not_finite(guard, batches, progress, run, save)
+                    stop_if_not_finite(guard, batches, progress, run, execution, save)
                 if query and epoch_ended and progress.epoch % run.knn_every == 0:
                     log.evaluation(progress, _knn(trained.method, manifest, query, recipe, machine))
-                    clock.restart()
+                    reporter.clock.restart()
                 if saves and progress.step < end:
                     save(progress, writer.begin)
-            stop_if_not_finite(guard, batches, progress, run, save)
+            stop_if_not_finite(guard, batches, progress, run, execution, save)
             save(progress)
         _finish(log, trained, batches, recipe, run, progress)
     finally:
@@ -107,8 +110,7 @@ def train_step(
 ) -> dict[str, Tensor]:
     """One update. Returns scalars by name that stay on the device; nothing here waits for the device."""
     method, optimizer, scaler = trained.method, trained.optimizer, trained.scaler
-    # Drop path is a function of (seed, step, rank), so a resumed run needs no saved generator state.
-    torch.manual_seed((recipe.seed << 44 | progress.step << 12 | distributed.rank()) % 2**63)
+    seed_step(recipe, progress.step, distributed.rank())
     schedule(optimizer, recipe, progress)
     method.zero_grad(set_to_none=True)
     guard.remember()
@@ -131,6 +133,11 @@ def train_step(
     return values | {"gradient_norm": norms.norm()}
 
 
+def seed_step(recipe: Recipe, step: int, rank: int) -> None:
+    """Drop path is a function of (seed, step, rank), so a resumed run needs no saved generator state."""
+    torch.manual_seed((recipe.seed << 44 | step << 12 | rank) % 2**63)
+
+
 def build(recipe: Recipe, machine: Accelerator) -> Trained:
     """The method of a recipe with its initial weights, on the device, with its optimizer."""
     torch.manual_seed(recipe.seed)
@@ -141,34 +148,6 @@ def build(recipe: Recipe, machine: Accelerator) -> Trained:
 def _knn(method: Method, bank: Manifest, query: Manifest, recipe: Recipe, machine: Accelerator) -> dict[str, float]:
     parts = knn.score(method.encoder, method.parts(), bank, query, recipe.global_size, machine, DURING_TRAINING)
     return {f"knn@{k} {name}": value for name, accuracy in parts.items() for k, value in accuracy.items()}
-
-
-def _report(
-    log: Log,
-    meter: Meter,
-    clock: Clock,
-    pace: Pace,
-    progress: Progress,
-    recipe: Recipe,
-    trained: Trained,
-    machine: Accelerator,
-) -> None:
-    values = meter.read()  # waits for the device, so the clock is read after it
-    log.train(
-        progress,
-        values
-        | {
-            "lr": trained.optimizer.param_groups[0]["lr"],
-            "images_per_second": recipe.batch_size * clock.steps / clock.seconds,
-            "seconds_per_step": clock.seconds / clock.steps,
-            "data_wait": clock.waited / clock.seconds,
-            "memory_mib": peak_memory_mib(machine.device),
-        },
-        clock.seconds,
-    )
-    if warning := pace.warning(clock):
-        log.say(warning)
-    clock.restart()
 
 
 def _finish(

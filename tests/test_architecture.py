@@ -14,7 +14,7 @@ LAYERS = [
     {"models"},
     {"methods"},
     {"recipe"},
-    {"acceleration", "stopping"},
+    {"acceleration", "stopping", "loggers", "collapse", "launch", "watching"},
     {"console"},
     {
         "data",
@@ -29,9 +29,10 @@ LAYERS = [
         "writer",
         "resume",
     },
+    {"reporting"},
     {"train", "evaluate", "show"},
     {"recipes", "cost"},
-    {"benchmarks", "configuration", "doctor", "report", "profiling", "tuning", "sweeps"},
+    {"benchmarks", "configuration", "doctor", "report", "profiling", "tuning", "sweeps", "replay"},
     {"commands"},
     {"cli"},
 ]

@@ -1,5 +1,6 @@
 """`clever-fast pretrain`: train a recipe, or go on where it stopped."""
 
+import socket
 import sys
 
 from clever_fast import distributed
@@ -9,12 +10,23 @@ from clever_fast.train import train
 
 
 def pretrain(words: list[str]) -> int:
-    """Returns the exit code: 0 also for a run that was told to stop, 1 for a loss not finite or a disk that failed."""
+    """Returns the exit code: 0 also for a run that was told to stop, 1 for a loss not finite, a disk that failed or
+    another process that is gone."""
     try:
         train(*parse_pretrain(words))
     except (NotFiniteError, OSError) as error:
         if distributed.is_main():
             print(f"clever-fast: {error}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        if not distributed.lost_peer(error):
+            raise
+        print(
+            f"clever-fast: another process of this run is gone, as rank {distributed.rank()} on {socket.gethostname()} "
+            f"sees it ({str(error).splitlines()[0]}); the launcher's last lines name the first that failed. "
+            "The same command goes on from the newest checkpoint",
+            file=sys.stderr,
+        )
         return 1
     finally:
         distributed.stop()

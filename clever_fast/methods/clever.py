@@ -17,6 +17,7 @@ from clever_fast.methods.distillation import (
     update_teacher,
 )
 from clever_fast.methods.method import Batch, Method, Progress, split_width
+from clever_fast.methods.monitoring import assignments, spread
 from clever_fast.models import Backbone, DinoHead
 from clever_fast.ops.orthogonality_loss import Similarity
 from clever_fast.ranges import range_
@@ -77,13 +78,16 @@ class CleverMethod(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         config = self.config
-        (s_ir, s_ef), (t_ir, t_ef) = student_and_teacher_logits(self.student, self.teacher, batch)
+        (s_ir, s_ef), (t_ir, t_ef), (ir, ef) = student_and_teacher_logits(self.student, self.teacher, batch)
+        temps = {"student_temp": config.student_temp, "teacher_temp": config.teacher_temp_at(progress.epoch)}
+        with range_("monitors"):  # before the losses, which may write into the student's logits
+            monitors = assignments(s_ir, t_ir, self.center, **temps) | spread(ir, "ir")
+            monitors |= assignments(s_ef, t_ef, self.center2, **temps, head="2") | spread(ef, "ef")
         shared = {
-            "student_temp": config.student_temp,
-            "teacher_temp": config.teacher_temp_at(progress.epoch),
+            **temps,
             "bounded": True,
-            "inplace_backward": True,  # nothing reads the student's logits after its loss
-        }
+            "inplace_backward": True,
+        }  # nothing reads the student's logits after its loss
         with range_("loss"):
             invariance = ops.distillation_loss(s_ir, t_ir, self.center, **shared)
             orthogonality = ops.orthogonality_loss(s_ef, t_ef, self.center2, similarity=config.orthogonality, **shared)
@@ -101,6 +105,7 @@ class CleverMethod(Method):
             "ef_norm_squared": norms[1],
             "center_norm": self.center.norm(),
             "center2_norm": self.center2.norm(),
+            **monitors,
         }
 
     def before_step(self, progress: Progress) -> None:

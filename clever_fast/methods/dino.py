@@ -16,6 +16,7 @@ from clever_fast.methods.distillation import (
     update_teacher,
 )
 from clever_fast.methods.method import Batch, Method, Progress
+from clever_fast.methods.monitoring import assignments, spread
 from clever_fast.models import Backbone, DinoHead
 from clever_fast.ranges import range_
 
@@ -78,19 +79,14 @@ class DinoMethod(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         config = self.config
-        (s,), (t,) = student_and_teacher_logits(self.student, self.teacher, batch)
+        (s,), (t,), (features,) = student_and_teacher_logits(self.student, self.teacher, batch)
+        temps = {"student_temp": config.student_temp, "teacher_temp": config.teacher_temp_at(progress.epoch)}
+        with range_("monitors"):  # before the loss, which may write into the student's logits
+            monitors = assignments(s, t, self.center, **temps) | spread(features, "feature")
         with range_("loss"):
-            loss = ops.distillation_loss(
-                s,
-                t,
-                self.center,
-                student_temp=config.student_temp,
-                teacher_temp=config.teacher_temp_at(progress.epoch),
-                bounded=True,
-                inplace_backward=True,
-            )
+            loss = ops.distillation_loss(s, t, self.center, **temps, bounded=True, inplace_backward=True)
             update_center(self.center, t, config.center_momentum)
-        return {"loss": loss, "center_norm": self.center.norm()}
+        return {"loss": loss, "center_norm": self.center.norm(), **monitors}
 
     def before_step(self, progress: Progress) -> None:
         if progress.epoch < self.config.freeze_last_layer:

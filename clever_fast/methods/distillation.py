@@ -25,11 +25,12 @@ class HeadedBackbone(nn.Module):
         for name, head in zip(self.head_names, heads, strict=True):
             self.add_module(name, head)
 
-    def forward(self, *crops: Tensor) -> tuple[Tensor, ...]:
-        """Crops of one size each, crop-major (V_i*N, 3, S_i, S_i) -> the heads' logits, each (sum V_i*N, K)."""
-        features = torch.cat([self.backbone(x) for x in crops])
-        parts = features.split(self.widths, dim=-1)
-        return tuple(self.get_submodule(name)(part) for name, part in zip(self.head_names, parts, strict=True))
+    def forward(self, *crops: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Crops of one size each, crop-major (V_i*N, 3, S_i, S_i) -> the heads' logits, each (sum V_i*N, K), and the
+        parts of the features (sum V_i*N, D) that they are of."""
+        parts = torch.cat([self.backbone(x) for x in crops]).split(self.widths, dim=-1)
+        logits = (self.get_submodule(name)(part) for name, part in zip(self.head_names, parts, strict=True))
+        return tuple(logits), parts
 
 
 def student_and_teacher(
@@ -44,14 +45,16 @@ def student_and_teacher(
 
 def student_and_teacher_logits(
     student: HeadedBackbone, teacher: HeadedBackbone, batch: Batch
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Per head: the student's logits of all crops (V, N, K) and the teacher's of the global crops (G, N, K)."""
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Per head: the student's logits of all crops (V, N, K), the teacher's of the global crops (G, N, K), and the
+    teacher's features of the first crop (N, D)."""
     crops = [x for x in (batch.global_crops, batch.local_crops) if x is not None]
     with range_("teacher"), torch.no_grad():
-        t = [x.unflatten(0, (-1, batch.size)) for x in teacher(batch.global_crops)]
+        logits, features = teacher(batch.global_crops)
+        t = [x.unflatten(0, (-1, batch.size)) for x in logits]
     with range_("student"):
-        s = [x.unflatten(0, (-1, batch.size)) for x in student(*crops)]
-    return s, t
+        s = [x.unflatten(0, (-1, batch.size)) for x in student(*crops)[0]]
+    return s, t, [x[: batch.size] for x in features]
 
 
 @torch.no_grad()

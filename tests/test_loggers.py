@@ -1,0 +1,99 @@
+"""Loggers by stand-in modules: what they are given, what they are resumed by, and what their failures cost."""
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from clever_fast import metrics
+from clever_fast.errors import UserError
+from clever_fast.loggers import open_loggers
+from clever_fast.methods import Progress
+from clever_fast.metrics import Log
+
+
+@pytest.fixture(params=["wandb", "trackio"])
+def tracker(request, monkeypatch):
+    """A module with wandb's three functions that keeps what it is told."""
+    module = ModuleType(request.param)
+    module.runs, module.logged, module.finished = [], [], 0
+
+    def finish() -> None:
+        module.finished += 1
+
+    module.init = lambda **options: module.runs.append(options)
+    module.log = lambda values, step: module.logged.append((step, values))
+    module.finish = finish
+    monkeypatch.setitem(sys.modules, request.param, module)
+    return module
+
+
+def values(folder, tracker, start_step: int = 0) -> None:
+    log = Log(folder, title="run", start_step=start_step, loggers=(tracker.__name__,))
+    report = {"loss": 2.0, "lr": 0.1, "images_per_second": 9.0, "data_wait": 0.0, "memory_mib": 1.0}
+    log.train(Progress(start_step + 10, 100, 10), report | {"seconds_per_step": 1.0}, 1.0)
+    log.evaluation(Progress(start_step + 10, 100, 10), {"knn@20 all": 30.0})
+    log.close()
+
+
+def test_reports_reach_a_tracker_whose_run_is_gone_on_with(tmp_path, tracker):
+    values(tmp_path, tracker)
+    values(tmp_path, tracker, 10)
+    assert [step for step, _ in tracker.logged] == [10, 10, 20, 20]
+    assert tracker.logged[0][1]["train/loss"] == 2.0
+    assert tracker.logged[1][1] == {"knn/knn@20 all": 30.0}
+    first, second = tracker.runs
+    assert first == second
+    assert first["name"].startswith(f"{tmp_path.name}-")
+    assert first["resume"] == "allow"
+    assert tracker.finished == 2
+
+
+def test_another_folder_is_another_run(tmp_path, tracker):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        values(tmp_path / name, tracker)
+    assert tracker.runs[0]["name"] != tracker.runs[1]["name"]
+
+
+def test_a_tracker_that_fails_is_left_out_and_the_records_stay(tmp_path, tracker, capsys):
+    def fail(values, step):
+        raise ConnectionError("no route")
+
+    tracker.log = fail
+    values(tmp_path, tracker)
+    assert capsys.readouterr().out.count("left out from here on: no route") == 1
+    assert [r["kind"] for r in metrics.read(tmp_path / metrics.LOG)] == ["train", "knn"]
+
+
+def test_a_tracker_that_does_not_start_or_is_not_there_is_named(tmp_path, tracker, monkeypatch):
+    def refuse(**options):
+        raise RuntimeError("no account")
+
+    tracker.init = refuse
+    with pytest.raises(UserError, match=f"{tracker.__name__} does not start: no account"):
+        open_loggers((tracker.__name__,), tmp_path, 0)
+    monkeypatch.setitem(sys.modules, tracker.__name__, None)
+    with pytest.raises(UserError, match=f"pip install {tracker.__name__}"):
+        open_loggers((tracker.__name__,), tmp_path, 0)
+
+
+def test_tensorboard_by_itself_and_nothing_where_nothing_is_asked_for(tmp_path, monkeypatch):
+    assert open_loggers((), tmp_path, 0) == []
+    (board,) = open_loggers(None, tmp_path, 0)
+    board.write({"train/loss": 1.0}, 1)
+    board.close()
+    assert list((tmp_path / "tensorboard").glob("events*"))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert open_loggers(None, tmp_path, 0) == []
+
+
+def test_the_command_line_takes_a_list():
+    from clever_fast.configuration import parse_pretrain
+
+    words = ["--recipe", "clever_demo", "--data", "d", "--run", "r"]
+    assert parse_pretrain(words)[2].loggers is None
+    assert parse_pretrain([*words, "--loggers", "[tensorboard, wandb]"])[2].loggers == ("tensorboard", "wandb")
+    assert parse_pretrain([*words, "--loggers", "[]"])[2].loggers == ()
+    with pytest.raises(UserError, match="mlflow"):
+        parse_pretrain([*words, "--loggers", "[mlflow]"])
