@@ -145,6 +145,8 @@ def test_a_broken_checkpoint_is_skipped(small, images, tmp_path, whole, damage, 
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         file.truncate() if damage == "cut short" else file.write(bytes(4096))
+    (kept,) = run.run.glob(checkpoint.KEPT)
+    again = 5 - checkpoint.load(kept)["step"]
     capsys.readouterr()
     train(small(), CPU, run)
     said = capsys.readouterr().out
@@ -156,7 +158,7 @@ def test_a_broken_checkpoint_is_skipped(small, images, tmp_path, whole, damage, 
         f"checkpoint.pth is broken: {damage}",
         "named, renamed to checkpoint.pth.broken and skipped; the run went on from the one before (`--keep 2`) to the "
         "same weights",
-        "1 step, done again; the steps since the checkpoint before",
+        f"{again} step of 5, done again: those since the checkpoint before",
     )
 
 
