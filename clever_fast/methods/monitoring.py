@@ -50,7 +50,7 @@ def spread(features: Tensor, name: str) -> dict[str, Tensor]:
     x = features[:FEATURES].detach().float()
     x = x - x.mean(0)
     N, D = x.shape
-    with torch.autocast(x.device.type, enabled=False):
+    with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):  # meta: where operations are counted
         gram = x @ x.T if N <= D else x.T @ x
     total = x.square().sum()
     rank = total.square() / gram.square().sum().clamp_min(torch.finfo(torch.float32).tiny)
