@@ -23,8 +23,8 @@ from clever_fast.recipe import Recipe
 
 PHASES = ("data", "teacher", "student", "monitors", "loss", "backward", "clip", "optimizer", "ema")
 COLOURS = {
-    "data": "#9aa5b8", "teacher": "#5b9bd5", "student": "#2f6fdb", "loss": "#7b61c9", "backward": "#1b3f8b",
-    "clip": "#d98f2b", "optimizer": "#e0b23c", "ema": "#4f9d69", "other": "#d5dae3",
+    "data": "#9aa5b8", "teacher": "#5b9bd5", "student": "#2f6fdb", "monitors": "#a9c46c", "loss": "#7b61c9",
+    "backward": "#1b3f8b", "clip": "#d98f2b", "optimizer": "#e0b23c", "ema": "#4f9d69", "other": "#d5dae3",
 }  # fmt: skip
 
 
