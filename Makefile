@@ -4,6 +4,8 @@ VENV ?= .venv
 DALI ?= cuda12
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-$(DALI)
+# a process a core, and torch on one core in each
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .PHONY: setup demo segmentation test test-full soak lint audit bench clean
@@ -29,10 +31,10 @@ segmentation: setup
 	$(BIN)/clever-fast evaluate saliency --data demo/clips --run demo/run
 
 test: setup lint
-	$(BIN)/python -m pytest -m "not gpu and not full and not soak" tests
+	$(PYTEST) -m "not gpu and not full and not soak" tests
 
 test-full: setup lint
-	$(BIN)/python -m pytest -m "not gpu and not soak" tests
+	$(PYTEST) -m "not gpu and not soak" tests
 
 # Kills, signals and memory over thousands of steps; the table of docs/faults.md comes from its records
 soak: setup

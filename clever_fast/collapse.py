@@ -16,7 +16,7 @@ class Collapse:
     """
 
     def __init__(self, recipe: Recipe, steps_per_epoch: int):
-        self.most = math.log(recipe.method.prototypes)
+        self.recipe = recipe
         self.begin = recipe.warmup_epochs * steps_per_epoch
         self.alike, self.warned = {"uniform": 0, "constant": 0}, False
 
@@ -24,18 +24,19 @@ class Collapse:
         """What became of the teacher, once, when `REPORTS` reports in a row say the same."""
         if "teacher_entropy" not in values or progress.step <= self.begin or self.warned:
             return None
+        most = math.log(self.recipe.method.prototypes)
         entropy, of_mean = values["teacher_entropy"], values["prototype_entropy"]
-        self.alike["uniform"] = self.alike["uniform"] + 1 if entropy > UNIFORM * self.most else 0
-        self.alike["constant"] = self.alike["constant"] + 1 if of_mean < CONSTANT * self.most else 0
+        self.alike["uniform"] = self.alike["uniform"] + 1 if entropy > UNIFORM * most else 0
+        self.alike["constant"] = self.alike["constant"] + 1 if of_mean < CONSTANT * most else 0
         self.warned = max(self.alike.values()) >= REPORTS
         if not self.warned:
             return None
         if self.alike["uniform"] >= REPORTS:
             return (
                 f"collapse: the teacher gives every image all prototypes alike (entropy {entropy:.2f} of ln K = "
-                f"{self.most:.2f}): try a lower teacher_temp, a lower center_momentum, or a lower learning rate"
+                f"{most:.2f}): try a lower teacher_temp, a lower center_momentum, or a lower learning rate"
             )
         return (
             f"collapse: the teacher gives every image the same prototype (entropy {of_mean:.2g} of ln K = "
-            f"{self.most:.2f}): try a higher teacher_temp, a longer warm-up, or a lower learning rate"
+            f"{most:.2f}): try a higher teacher_temp, a longer warm-up, or a lower learning rate"
         )

@@ -32,7 +32,7 @@ def test_every_part_of_a_step_and_every_op_is_named(small):
     parts = ["data", "teacher", "student", "loss", "backward", "clip", "optimizer", "ema", "step"]
     assert [name for name in names if name in parts] == 2 * parts
     ops = {"distillation_loss", "orthogonality_loss", "norm_gap", "clip_each_", "lerp_each_"}
-    assert set(names) == ops | set(parts)
+    assert set(names) == ops | {*parts, "monitors"}
     spans = {name: (begin, end) for name, begin, end in watch.spans}
     for inside, around in (("norm_gap", "loss"), ("lerp_each_", "ema"), ("loss", "step")):
         assert spans[around][0] <= spans[inside][0] <= spans[inside][1] <= spans[around][1]

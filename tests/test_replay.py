@@ -9,7 +9,7 @@ from torch import nn
 
 from clever_fast import checkpoint, replay
 from clever_fast.acceleration import accelerator
-from clever_fast.benchmarks.step import noise
+from clever_fast.benchmarks.stepper import noise
 from clever_fast.cli import main
 from clever_fast.failure import NotFiniteError
 from clever_fast.methods import Progress

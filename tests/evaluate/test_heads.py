@@ -139,7 +139,7 @@ def test_two_ranks_score_as_one(tmp_path):
     (tmp_path / "data/val/vivid/0.png").unlink()
     rank_main(-1, str(tmp_path))
     mp.spawn(rank_main, (str(tmp_path),), nprocs=2)
-    one, *two = (torch.load(tmp_path / f"{rank}.pth") for rank in (-1, 0, 1))
+    one, *two = (torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in (-1, 0, 1))
     assert len(one["y"]) == 23
     for many in two:
         torch.testing.assert_close(many["x"], one["x"])

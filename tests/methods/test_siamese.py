@@ -203,7 +203,7 @@ def _signed(method, data: Batch) -> float:
 
 def one_rank(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    data = torch.load(f"{folder}/batch.pth", weights_only=False)
+    data = Batch(*torch.load(f"{folder}/batch.pth", weights_only=True))
     found = {}
     for mode in ("eval", "train"):
         method = frozen_statistics() if mode == "eval" else build("ddcl")
@@ -218,9 +218,9 @@ def test_two_ranks_have_the_gradient_of_the_whole_batch(tmp_path):
     """Without batch statistics it is one process's, though the ranks' own similarities have opposite signs. With them,
     on a CPU, it is the mean of what the halves have with their own statistics, as documented."""
     data = opposite_signs()
-    torch.save(data, tmp_path / "batch.pth")
+    torch.save(tuple(data), tmp_path / "batch.pth")
     mp.spawn(one_rank, (str(tmp_path),), nprocs=2)
-    ranks = [torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1)]
+    ranks = [torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in (0, 1)]
     whole = gradients(frozen_statistics(), data)
     own = [gradients(frozen_statistics(), part) for part in shares(data)]
     naive = {name: (own[0][name] + own[1][name]) / 2 for name in whole}
