@@ -64,6 +64,7 @@ class Hosts:
             enter = ["ip", "netns", "exec", names[i]] if names else []
             command = [*enter, sys.executable, "-m", "torch.distributed.run", *words, str(PROGRAM), *arguments]
             env = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "cable" if names else "lo"}
+            env["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # docs/training.md says why
             with self.logs[i].open("w") as log:
                 self.agents.append(subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True))
 
