@@ -19,6 +19,7 @@ BACKBONE_TITLES = {
     "vmamba_base": "VMamba-B",
 }
 TRAINING = ("loader", "step", "epoch")  # the benchmarks of clever_fast.benchmarks.clocks
+KERNELS = ("ops", "scan")  # those of `bench ops`
 NEEDED = ("date", "commit", "cpu", "cores", "versions")  # of every record
 NEEDED_OF_TRAINING = ("recipe", "method", "backbone", "execution", "device", "precision", "crops", "batch")
 # what has to be equal for two speeds to be comparable: everything that is not the code
@@ -27,14 +28,15 @@ WORK = ("changes", "policy", "crops", "batch", "data")
 
 
 def read(place: Path) -> list[dict]:
-    """All records of a file, or of the *.jsonl files of a folder, in the order of their writing.
+    """All records of a file, or of a folder's files of `clever-fast bench`, in the order of their writing.
 
     Raises:
         UserError: nothing is there, or a line is no record.
     """
     if not place.exists():
         raise UserError(f"no records at {place}: `clever-fast bench all --records {place}` writes some")
-    files = sorted(place.glob("*.jsonl")) if place.is_dir() else [place]
+    files = [place / f"{name}.jsonl" for name in (*TRAINING, *KERNELS)] if place.is_dir() else [place]
+    files = [path for path in files if path.exists()]
     records = [_parse(path, number, line) for path in files for number, line in enumerate(_lines(path), 1) if line]
     if not records:
         raise UserError(f"{place} holds no records: `clever-fast bench all --records FOLDER` writes some")

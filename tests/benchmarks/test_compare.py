@@ -62,6 +62,7 @@ def test_unequal_conditions_are_named_and_refused(tmp_path, change, named):
 def test_two_executions_of_one_folder(tmp_path):
     plain = row(1000.0, execution="plain", settings={"kernels": "released"})
     write(tmp_path / "step.jsonl", plain, row(3000.0))
+    (tmp_path / "faults.jsonl").write_text("{}\n")  # others keep records beside those of bench
     (pair,) = compare("plain", "fast", tmp_path)
     assert pair.ratio == 3.0
     with pytest.raises(UserError, match=r"quick is neither .* \(there: fast, plain\)"):
