@@ -14,8 +14,8 @@ def test_what_is_no_record_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no records"):
         read(tmp_path)
     for text in ("not json", "[1]", '{"loss": 3}', '"benchmark"'):
-        (tmp_path / "a.jsonl").write_text(f"\n{text}\n")
-        with pytest.raises(UserError, match=r"line 2 of .*a.jsonl is no record"):
+        (tmp_path / "step.jsonl").write_text(f"\n{text}\n")
+        with pytest.raises(UserError, match=r"line 2 of .*step.jsonl is no record"):
             read(tmp_path)
     old = {name: value for name, value in row().items() if name not in ("execution", "images_per_second")}
     with pytest.raises(UserError, match="another format: it lacks execution, images_per_second"):
