@@ -1,5 +1,6 @@
 """`clever-fast show`: pictures of what an encoder sees."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,20 +16,9 @@ Device = Literal["auto", "cuda", "cpu"]
 Split = Literal["train", "val"]
 
 
-def attention(
-    *,
-    run: Path | None = None,
-    weights: Path | None = None,
-    backbone: str | None = None,
-    data: Path | None = None,
-    image: Path | None = None,
-    out: Path = Path("attention.png"),
-    images: int = 6,
-    size: int | None = None,
-    split: Split = "val",
-    device: Device = "auto",
-) -> None:
-    """Draw what the class token of a ViT attends to in its last block: each head, and their mean.
+@dataclass(frozen=True, kw_only=True)
+class Looking:
+    """An encoder, and the images it is shown.
 
     Args:
         run: folder of a pretraining run.
@@ -36,55 +26,48 @@ def attention(
         backbone: the network of --weights, where its names and shapes do not tell.
         data: folder of images to draw some of, from each class in turn.
         image: a file to draw instead.
-        out: picture to write.
         images: how many images of --data.
         size: pixels of the shorter side at which images are seen; by default their own, but at least what the encoder
             was trained on and at most 480.
         split: of --data, where it has train/ and val/ or test/.
         device: where to compute.
     """
+
+    run: Path | None = None
+    weights: Path | None = None
+    backbone: str | None = None
+    data: Path | None = None
+    image: Path | None = None
+    images: int = 6
+    size: int | None = None
+    split: Split = "val"
+    device: Device = "auto"
+
+
+def attention(looking: Looking, *, out: Path = Path("attention.png")) -> None:
+    """Draw what the class token of a ViT attends to in its last block: each head, and their mean.
+
+    Args:
+        out: picture to write.
+    """
     from clever_fast.show.attention import attention_sheet
 
-    found, machine = _encoder(run, weights, backbone, device)
-    shown = _pictures(found, data, image, images, size, split)
-    _save(attention_sheet(found.network, shown, machine, found.origin), out)
+    found, machine = _encoder(looking.run, looking.weights, looking.backbone, looking.device)
+    _save(attention_sheet(found.network, _pictures(found, looking), machine, found.origin), out)
 
 
-def pca(
-    *,
-    run: Path | None = None,
-    weights: Path | None = None,
-    backbone: str | None = None,
-    data: Path | None = None,
-    image: Path | None = None,
-    out: Path = Path("pca.png"),
-    images: int = 6,
-    size: int | None = None,
-    split: Split = "val",
-    device: Device = "auto",
-) -> None:
+def pca(looking: Looking, *, out: Path = Path("pca.png")) -> None:
     """Draw the first three principal components of patch features as red, green and blue, for each part.
 
     Patches are a ViT's tokens, or the places of a ResNet's or VMamba's last stage.
 
     Args:
-        run: folder of a pretraining run.
-        weights: file of weights of this or another project (docs/weights.md).
-        backbone: the network of --weights, where its names and shapes do not tell.
-        data: folder of images to draw some of, from each class in turn.
-        image: a file to draw instead.
         out: picture to write.
-        images: how many images of --data.
-        size: pixels of the shorter side at which images are seen; by default their own, but at least what the encoder
-            was trained on and at most 480.
-        split: of --data, where it has train/ and val/ or test/.
-        device: where to compute.
     """
     from clever_fast.show.pca import pca_sheet
 
-    found, machine = _encoder(run, weights, backbone, device)
-    shown = _pictures(found, data, image, images, size, split)
-    _save(pca_sheet(found.network, found.parts, shown, machine, found.origin), out)
+    found, machine = _encoder(looking.run, looking.weights, looking.backbone, looking.device)
+    _save(pca_sheet(found.network, found.parts, _pictures(found, looking), machine, found.origin), out)
 
 
 def neighbours(
@@ -135,21 +118,19 @@ def _encoder(
     return load_encoder(run, weights, backbone), accelerator(Execution(device=device))
 
 
-def _pictures(
-    found: Encoder, data: Path | None, image: Path | None, count: int, size: int | None, split: Split
-) -> list[Picture]:
-    if (data is None) == (image is None):
+def _pictures(found: Encoder, looking: Looking) -> list[Picture]:
+    if (looking.data is None) == (looking.image is None):
         raise UserError("name what to look at: either --data DIR or --image FILE")
-    _at_least_one("images", count)
-    if size is not None:
-        _at_least_one("size", size)
-    options = {"least": found.size, "size": size, "multiple": patch(found.network)}
-    if image is not None:
+    _at_least_one("images", looking.images)
+    if looking.size is not None:
+        _at_least_one("size", looking.size)
+    options = {"least": found.size, "size": looking.size, "multiple": patch(found.network)}
+    if looking.image is not None:
         try:
-            return [read(image.read_bytes(), image.name, **options)]
+            return [read(looking.image.read_bytes(), looking.image.name, **options)]
         except OSError as error:
-            raise UserError(f"cannot read the image {image}: {error.strerror}") from None
-    return pictures(open_manifest(data, split=split, progress=True), count, **options)
+            raise UserError(f"cannot read the image {looking.image}: {error.strerror}") from None
+    return pictures(open_manifest(looking.data, split=looking.split, progress=True), looking.images, **options)
 
 
 def _at_least_one(name: str, value: int) -> None:
