@@ -27,6 +27,19 @@ from clever_fast.recipe import Recipe
 LABELLED_SCALE = (0.08, 1.0)  # area of the crops that classifiers learn from, torchvision's default
 
 
+def _place(accelerator: Accelerator, share: tuple[int, int] | None = None) -> dict[str, Any]:
+    """What every loader is told of the machine and of its share of the images (rank, of ranks)."""
+    rank, world_size = share or (distributed.rank(), distributed.world_size())
+    return {
+        "rank": rank,
+        "world_size": world_size,
+        "threads": accelerator.threads,
+        "device_id": accelerator.device.index,
+        "dtype": accelerator.input_dtype,
+        "stream": _stream(accelerator.device),
+    }
+
+
 class PretrainingBatches:
     """This rank's batches, or another `share` (rank, of ranks), step after step from `start_step`, without end."""
 
@@ -38,7 +51,6 @@ class PretrainingBatches:
         start_step: int = 0,
         share: tuple[int, int] | None = None,
     ):
-        rank, world_size = share or (distributed.rank(), distributed.world_size())
         self.labels, self.paths = torch.from_numpy(manifest.labels), manifest.paths
         self.global_crops = sum(view.count for view in recipe.views.views) - recipe.local_crops
         self.loader = PretrainingLoader(
@@ -46,17 +58,12 @@ class PretrainingBatches:
             recipe.views,
             seed=recipe.seed,
             batch_size=recipe.batch_size,
-            rank=rank,
-            world_size=world_size,
-            threads=accelerator.threads,
-            device_id=accelerator.device.index,
-            dtype=accelerator.input_dtype,
             start_step=start_step,
             prefetch=accelerator.prefetch,
             hw_decoder_load=accelerator.hw_decoder_load,
             preallocate=_usual_size(manifest) if accelerator.preallocate else (0, 0),
             affinity=accelerator.affinity,
-            stream=_stream(accelerator.device),
+            **_place(accelerator, share),
         )
 
     @property
@@ -96,11 +103,7 @@ class LabelledBatches:
             Policy("crop and flip", (View(1, size, LABELLED_SCALE),)),
             seed=seed,
             batch_size=batch_size,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-            threads=accelerator.threads,
-            device_id=accelerator.device.index,
-            dtype=accelerator.input_dtype,
+            **_place(accelerator),
         )
 
     @property
@@ -139,12 +142,7 @@ class EvaluationBatches:
             perturbation=perturbation,
             repetitions=repetitions,
             seed=seed,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-            threads=accelerator.threads,
-            device_id=accelerator.device.index,
-            dtype=accelerator.input_dtype,
-            stream=_stream(accelerator.device),
+            **_place(accelerator),
         )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
