@@ -91,7 +91,7 @@ def table(records: list[dict]) -> str:
                 lines.append(f"| {method}, {row} | {' | '.join(cells)} |")
         for base in ("untrained all", "raw pixels"):
             gains = [[gain(r["accuracy"][bank], base) for r in chosen] for bank in banks]
-            cells = [f"**{statistics.mean(g):+.1f}** ({min(g):+.1f} to {max(g):+.1f})" for g in gains]
+            cells = [gained(g) for g in gains]
             lines.append(f"| {method}, trained all over {base} | {' | '.join(cells)} |")
     pixels = [f"{records[0]['accuracy'][bank]['raw pixels'][K]:.1f}" for bank in banks]
     lines.append(f"| raw pixels | {' | '.join(pixels)} |")
@@ -111,6 +111,11 @@ def table(records: list[dict]) -> str:
 
 def gain(accuracy: dict, base: str) -> float:
     return accuracy["trained all"][K] - accuracy[base][K]
+
+
+def gained(gains: list[float]) -> str:
+    """Their mean with their range."""
+    return f"**{statistics.mean(gains):+.1f}** ({min(gains):+.1f} to {max(gains):+.1f})"
 
 
 def spread(values: list[float]) -> str:

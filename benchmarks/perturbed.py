@@ -1,6 +1,6 @@
 """Is CLeVER more robust than DINO? Both on CIFAR-10, several seeds, tested on perturbed images, whole and in parts.
 
-    python -m clever_fast.benchmarks.perturbed --data cifar10 --out runs/perturbed --recipe.epochs 8
+    python -m clever_fast.benchmarks.perturbed --data cifar10 --out runs/perturbed --images 1000 200 --recipe.epochs 8
 
 Every run is a `clever-fast pretrain` of one policy and an `evaluate robustness`. What is done already is not done
 again.
@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from collections import defaultdict
 from pathlib import Path
 
 from clever_fast import metrics
-from clever_fast.benchmarks.cifar10 import METHODS, command, spread
+from clever_fast.benchmarks.ablations import subset
+from clever_fast.benchmarks.cifar10 import METHODS, command, gained, spread
 from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
 
 RESULTS = Path(__file__).parent / "results" / "perturbed.jsonl"
@@ -26,16 +26,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and test/ of class folders")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--images", type=int, nargs=2, help="of each class, to train on and to test on; all by default")
     parser.add_argument("--policies", nargs="+", default=["caug"], help="of pretraining: baug, caug, caug_plus")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--recipe", default="resnet10_cifar10", help="recipe's name without its method")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines that a record is added to")
     options, overrides = parser.parse_known_args()
+    data = options.data
+    if options.images:
+        data = subset(data, options.out / "data", dict(zip(("train", "test"), options.images, strict=True)))
     for policy in options.policies:
         for seed in options.seeds:
             for method in METHODS:
                 run = options.out / f"{method}_{policy}_seed{seed}"
-                places = ("--data", options.data, "--run", run)
+                places = ("--data", data, "--run", run)
                 if not (run / "measured").exists():
                     chosen = ("--recipe.policy", policy, "--recipe.seed", seed)
                     command("pretrain", "--recipe", f"{method}_{options.recipe}", *chosen, *places, *overrides)
@@ -90,8 +94,9 @@ def table(records: list[dict]) -> str:
                 for test in TESTS
             ]
             gains = [[ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()] for ours, theirs in pairs]
-            cells = [f"**{statistics.mean(g):+.1f}** ({min(g):+.1f} to {max(g):+.1f})" for g in gains]
-            lines.append(f"| {policy} | {classifier} | clever {part} less dino all | {' | '.join(cells)} |")
+            lines.append(
+                f"| {policy} | {classifier} | clever {part} less dino all | {' | '.join(map(gained, gains))} |"
+            )
     last = records[-1]
     minutes = sorted(r["seconds"] / 60 for r in records)
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items() if "torch" in name)
