@@ -10,9 +10,12 @@ Kernels = Literal["fused", "reference", "released"]
 _kernels: Kernels = "fused"
 
 
-def form(tensor: Tensor) -> Kernels:
-    """Which form an op on `tensor` runs: what was asked for; "fused" is for GPUs and means "reference" on a CPU."""
-    return "reference" if _kernels == "fused" and not tensor.is_cuda else _kernels
+def form(tensor: Tensor, *, on_cpu: bool = False) -> Kernels:
+    """Which form an op on `tensor` runs: what was asked for.
+
+    "fused" is for GPUs and means "reference" on a CPU, but for ops whose fused form runs there too (`on_cpu`).
+    """
+    return _kernels if _kernels != "fused" or tensor.is_cuda or on_cpu else "reference"
 
 
 def reference_is_asked_for() -> bool:

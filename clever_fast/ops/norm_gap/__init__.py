@@ -23,7 +23,7 @@ def norm_gap(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[Tensor, T
 
     Source: CLeVER, equation L_PReg; parameters, squared and not rooted, as in the released code.
     """
-    if selection.form((*left, *right)[0]) == "fused":
+    if selection.form((*left, *right)[0], on_cpu=True) == "fused":
         from clever_fast.ops.norm_gap import fused
 
         gap, totals = fused.norm_gap([*left], [*right])

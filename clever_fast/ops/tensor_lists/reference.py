@@ -11,5 +11,4 @@ def clip_each_(tensors: Sequence[Tensor], norms: Tensor, largest: float) -> None
 
 
 def lerp_each_(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: Tensor) -> None:
-    torch._foreach_mul_(tensors, 1 - weight)
-    torch._foreach_add_(tensors, torch._foreach_mul(ends, weight))
+    torch._foreach_lerp_(tensors, ends, [weight] * len(tensors))
