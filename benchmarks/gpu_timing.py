@@ -17,7 +17,7 @@ def graph_ms(function: Callable[[], object], calls: int, rounds: int = 11) -> di
             function()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a loader's threads may call CUDA meanwhile
         function()
     times = []
     for _ in range(rounds + 2):

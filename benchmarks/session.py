@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -61,12 +62,20 @@ def time_recipes(
                     rows.append(record)
                     say(line(record))
             except torch.OutOfMemoryError:
-                torch.cuda.empty_cache()
                 say(f"{name}: no record, {batch} images do not fit into memory; give a smaller --batch")
+            forget()
     if not rows:
         raise UserError(f"nothing was measured: --batch {batch} does not fit into memory")
     print(f"records: {records}; `clever-fast bench report --records {records}` draws them")
     return rows
+
+
+def forget() -> None:
+    """Gives back what a recipe held, once nothing names it: its memory, and dynamo's few places for compiled code."""
+    torch.compiler.reset()
+    gc.collect()  # compiled networks and pipelines are held by cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -10,4 +10,13 @@ except ModuleNotFoundError as error:
         "the docs say which drivers each needs)"
     ) from error
 
-__all__ = ["Pipeline", "fn", "math", "pipeline_def", "types"]
+__all__ = ["Pipeline", "fn", "math", "pipeline_def", "refuse_missing_npp", "types"]
+
+
+def refuse_missing_npp(error: Exception) -> None:
+    """Raise UserError if DALI failed because NVIDIA's NPP is not there, which remaps images on a GPU."""
+    if "libnpp" in str(error):
+        raise UserError(
+            "elastic deformation on a GPU needs NVIDIA's NPP: pip install nvidia-npp-cu12 (nvidia-npp with DALI for "
+            "CUDA 13), or put a CUDA toolkit's libraries on LD_LIBRARY_PATH"
+        ) from error

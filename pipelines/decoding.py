@@ -41,6 +41,9 @@ def decode(
 def find_broken(read: Callable[[int], bytes], rows: Iterable[int], device_id: int | None) -> dict[int, str]:
     """Those of `rows` that cannot be read or decoded, with the reason. Decodes them one by one.
 
+    The CPU is asked first, and the GPU only where that explains nothing: a GPU that is out of memory or has failed
+    decodes no image at all, and then none is called broken.
+
     Raises:
         ConnectionError: a store does not answer.
     """
@@ -55,18 +58,29 @@ def find_broken(read: Callable[[int], bytes], rows: Iterable[int], device_id: in
         except OSError as error:
             broken[row] = error.strerror or str(error)
     broken |= {row: "the file is empty" for row, data in sound.items() if not len(data)}
-    pending = [row for row, data in sound.items() if len(data)]
+    sound = {row: data for row, data in sound.items() if len(data)}
+    undecodable = _undecodable(sound, None)
+    if not (broken or undecodable) and device_id is not None:
+        undecodable = _undecodable(sound, device_id)
+        if len(undecodable) == len(sound):
+            return {}
+    return broken | dict.fromkeys(undecodable, "cannot be decoded")
+
+
+def _undecodable(images: dict[int, np.ndarray], device_id: int | None) -> list[int]:
+    """The keys of those encoded images that a device cannot decode."""
+    pending, refused = list(images), []
     while pending:
-        source = iter([sound[row] for row in pending])
+        source = iter([images[row] for row in pending])
         pipeline = Pipeline(batch_size=1, num_threads=1, device_id=device_id, prefetch_queue_depth=1)
         with pipeline:
-            images = fn.external_source(source=source, batch=False, dtype=types.UINT8, ndim=1)
-            pipeline.set_outputs(decode(images, "cpu" if device_id is None else "gpu", in_files=False))
+            encoded = fn.external_source(source=source, batch=False, dtype=types.UINT8, ndim=1)
+            pipeline.set_outputs(decode(encoded, "cpu" if device_id is None else "gpu", in_files=False))
         while pending:
             row = pending.pop(0)
             try:
                 pipeline.run()
             except RuntimeError:  # the pipeline is beyond use from here on
-                broken[row] = "cannot be decoded"
+                refused.append(row)
                 break
-    return broken
+    return refused

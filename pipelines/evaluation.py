@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, types
+from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, refuse_missing_npp, types
 from clever_fast.pipelines.decoding import decode, find_broken
 from clever_fast.pipelines.feeding import encoded
 from clever_fast.pipelines.on_cpu import perturb
@@ -141,6 +141,7 @@ class EvaluationLoader:
             except (RuntimeError, OSError) as error:  # the pipeline is beyond use from here on
                 del pipeline
                 gc.collect()
+                refuse_missing_npp(error)
                 batches = self._without_broken(batches, error)
 
     def _build(self, batches: list[np.ndarray]) -> Pipeline:

@@ -14,7 +14,7 @@ from clever_fast.errors import UserError
 from clever_fast.pipelines import views
 from clever_fast.pipelines.augmentations import Elastic
 from clever_fast.pipelines.augmentations.elastic import at_every_pixel, smooth_field
-from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, types
+from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, refuse_missing_npp, types
 from clever_fast.pipelines.decoding import decode, find_broken
 from clever_fast.pipelines.feeding import encoded
 from clever_fast.pipelines.on_cpu import make_views
@@ -187,6 +187,7 @@ class PretrainingLoader:
                 return tuple(self._pipeline.run(self._stream()))
             except (RuntimeError, OSError) as error:  # the pipeline is beyond use from here on
                 self.close()
+                refuse_missing_npp(error)
                 if isinstance(error, ConnectionError) or not self._replace_broken():
                     raise error
 

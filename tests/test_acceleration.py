@@ -6,11 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from clever_fast.acceleration import accelerator
+from clever_fast.benchmarks import memory
 from clever_fast.errors import UserError
 from clever_fast.methods import Batch, Progress
 from clever_fast.models import BACKBONES
+from clever_fast.ops import extension
 from clever_fast.optimization import FailureGuard
 from clever_fast.recipe import EXECUTIONS, Execution
 from clever_fast.train import build, train_step
@@ -54,6 +57,24 @@ def trainable(small):
         return small(backbone=backbone, optimizer="sgd", base_lr=0.05, warmup_epochs=0, drop_path=0.3)
 
     return recipe
+
+
+@pytest.mark.parametrize("backbone", BACKBONES_HERE, ids=str)
+def test_a_network_is_traced_whole_on_a_gpu(backbone, monkeypatch):
+    """Its branches for CUDA tensors too, on tensors that have a device and no content."""
+    if not extension.has_kernels("cuda"):  # a build without nvcc
+        monkeypatch.setattr(extension, "has_kernels", lambda device_type: True)
+    monkeypatch.setattr(memory, "_attention", F.scaled_dot_product_attention)
+    with torch.device("meta"):
+        network = backbone.build(0.1).train()
+    with memory.on_a_fake_gpu():
+        network = network.to_empty(device="cuda")
+        network.compile(fullgraph=True, dynamic=False, backend="eager")
+        for size in (32, 16):
+            features = network(torch.empty(2, 3, size, size, device="cuda", dtype=torch.float16))
+            assert features.shape == (2, network.embed_dim)
+            assert features.is_cuda
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("backbone", BACKBONES_HERE, ids=str)

@@ -21,9 +21,9 @@ def manifest(images):
     return open_manifest(images)
 
 
-def test_crops_are_not_copied_before_they_are_concatenated(manifest, monkeypatch):
+def test_crops_are_copied_by_the_concatenation_alone(manifest, monkeypatch):
     made, handed = [], []
-    original, concatenate = PretrainingLoader.__iter__, data._crop_major
+    original, concatenate = PretrainingLoader.__iter__, torch.cat
 
     def watched(self):
         for indices, views in original(self):
@@ -31,15 +31,51 @@ def test_crops_are_not_copied_before_they_are_concatenated(manifest, monkeypatch
             yield indices, views
 
     monkeypatch.setattr(PretrainingLoader, "__iter__", watched)
-    monkeypatch.setattr(
-        data, "_crop_major", lambda views: handed.extend(view.data_ptr() for view in views) or concatenate(views)
-    )
+    monkeypatch.setattr(torch, "cat", lambda crops: handed.extend(x.data_ptr() for x in crops) or concatenate(crops))
     batches = PretrainingBatches(manifest, small(), accelerator(CPU))
     batch = next(iter(batches))
     batches.close()
     assert len(made) == 4
     assert handed == made
     assert batch.global_crops.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_on_a_gpu_dali_s_stream_waits_for_the_copy(monkeypatch):
+    """Else it would fill the crops' memory again before torch's stream, which is behind the host, has read it."""
+    order = []
+
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+    class View:
+        """A TensorListGPU and its tensor."""
+
+        stream = 0x5A
+
+        def as_tensor(self):
+            return self
+
+        def __dlpack__(self, *, stream):
+            order.append(("handed over", stream))
+            return torch.ones(2, 8, 8, 3).__dlpack__()
+
+    class Stream:
+        def __init__(self, pointer, device):
+            self.pointer = pointer
+
+        def wait_stream(self, other):
+            order.append((self.pointer, "waits for", other))
+
+    def cat(crops):
+        order.append("copied")
+        return torch.Tensor.as_subclass(concatenate(crops), OnGpu)
+
+    concatenate = torch.cat
+    monkeypatch.setattr(torch, "cat", cat)
+    monkeypatch.setattr(torch.cuda, "ExternalStream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "torch's")
+    assert data._crop_major([View(), View()]).shape == (4, 3, 8, 8)
+    assert order == [("handed over", -1)] * 2 + ["copied", (0x5A, "waits for", "torch's")]
 
 
 def test_crops_are_crop_major(manifest):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clever_fast import distributed, schedules
 from clever_fast.bar import images_bar
+from clever_fast.data import send
 from clever_fast.errors import UserError
 from clever_fast.evaluate.features import Labelled
 from clever_fast.pipelines.parameters import Sampler
@@ -120,6 +121,6 @@ class CachedBatches:
     def __iter__(self) -> Iterator[Labelled]:
         step = 0
         while True:
-            rows = torch.from_numpy(self.sampler.indices(step)).to(self.features.device)
+            rows = send(torch.from_numpy(self.sampler.indices(step)), self.features.device)
             yield self.features[rows], self.labels[rows]
             step += 1

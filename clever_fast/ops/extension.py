@@ -24,6 +24,7 @@ else:
         missing = f"{LIBRARY} does not load: {error}"
 
 
+@torch.compiler.assume_constant_result  # dynamo cannot trace torch's answer, and networks are compiled whole
 def has_kernels(device_type: str) -> bool:
     """Whether the library holds the kernels of "cpu" or "cuda"."""
     key = {"cpu": "CPU", "cuda": "CUDA"}[device_type]

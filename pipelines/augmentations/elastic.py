@@ -82,11 +82,16 @@ class Elastic:
         }
 
     def apply(self, images, parameters, canvas):
-        from clever_fast.pipelines.dali import fn
+        from clever_fast.pipelines.dali import fn, math, types
 
         if parameters["elastic"]:
-            pixels = sampling_map(parameters, canvas)
-            images = fn.experimental.remap(images, pixels[:, :, 0:1], pixels[:, :, 1:2], pixel_origin="center")
+            pixels, last = sampling_map(parameters, canvas), canvas.size - 1.0
+            x, y = (math.clamp(pixels, 0.0, last)[:, :, axis] for axis in (0, 1))  # (size, size) each
+            moved = fn.experimental.remap(images, x, y, pixel_origin="center")
+            # NPP, which remaps, leaves pixels unwritten whose place lies outside, so it is asked for none: with a black
+            # border, bilinear interpolation is that of the nearest place inside times the share of a pixel that is in.
+            light = math.clamp(math.min(pixels, last - pixels) + 1.0, 0.0, 1.0)
+            images = fn.cast(moved * (light[:, :, 0:1] * light[:, :, 1:2]), dtype=types.UINT8)
         return images
 
     def on_cpu(self, image, parameters, canvas):

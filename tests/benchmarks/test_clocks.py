@@ -1,12 +1,13 @@
 """What the clocks make of their laps, the machine's ceilings and energy."""
 
 import sys
+import weakref
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from clever_fast.benchmarks import ceilings, clocks, energy
+from clever_fast.benchmarks import ceilings, clocks, energy, session
 from clever_fast.benchmarks.stepper import Lap
 from clever_fast.recipes import RECIPES
 
@@ -67,3 +68,32 @@ def test_energy_is_read_where_nvml_tells_it(monkeypatch):
     assert energy.energy_meter(gpu) is None
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert energy.energy_meter(gpu) is None
+
+
+def test_recipes_leave_neither_memory_nor_compiled_code_to_the_next(tmp_path, monkeypatch):
+    """Dynamo keeps eight forms of a function, and four recipes of one architecture compile twelve; a run out of memory
+    holds its tensors by cycles."""
+    alive, left = [], []
+
+    class Network(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x)
+
+    def measure(name, *_, **__):
+        left.append([ref() for ref in alive if ref() is not None])
+        network = Network(8, 8)
+        network.itself = [network]
+        alive.append(weakref.ref(network))
+        network.compile(fullgraph=True, dynamic=False, backend="eager")
+        for rows in (2, 3, 4):
+            network(torch.ones(rows, 8))
+        if name == "clever_vits16_in100":
+            raise torch.OutOfMemoryError
+        yield {"benchmark": "step", "recipe": name}
+
+    monkeypatch.setattr(session.clocks, "measure", measure)
+    monkeypatch.setattr(session, "line", str)
+    names = ["clever_vitt16_in100", "clever_vits16_in100", "clever_vitb16_in100", "dino_vits16_in100"]
+    rows = session.time_recipes(names, ["fast"], ("step",), tmp_path)
+    assert [row["recipe"] for row in rows] == [names[0], *names[2:]]
+    assert left == [[]] * 4

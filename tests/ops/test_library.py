@@ -137,3 +137,9 @@ def test_the_same_library_loads_on_other_versions_of_torch(tmp_path, version):
     done = subprocess.run([python, "-c", USE.format(library=extension.LIBRARY)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(version)
+
+
+def test_compiled_code_may_ask_for_kernels():
+    """As every VMamba on a GPU does, whole."""
+    ask = torch.compile(lambda x: x + extension.has_kernels("cuda"), fullgraph=True, backend="eager")
+    assert ask(torch.zeros(())) == extension.has_kernels("cuda")

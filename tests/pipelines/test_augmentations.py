@@ -2,6 +2,7 @@
 
 import colorsys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -167,6 +168,30 @@ def test_both_graphs_deform_alike(size):
     for i, expected in enumerate(_displacements(size, 40, 3)):
         found = np.stack(pixel_map(graph.row(cut, i), canvas), axis=-1) - np.stack([x, y], axis=-1)
         np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_the_gpu_s_elastic_reads_no_place_outside_the_image(monkeypatch):
+    """OpenCV stands in for fn.experimental.remap, which needs a GPU: two (H, W) maps, places outside unwritten."""
+    from clever_fast.pipelines.dali import fn
+
+    def remap(image, x, y):
+        assert x.shape == y.shape == image.shape[:2]
+        left = np.full_like(image, 77)
+        return cv2.remap(image, x, y, cv2.INTER_LINEAR, dst=left, borderMode=cv2.BORDER_TRANSPARENT)
+
+    def node(images, x, y, pixel_origin):
+        assert pixel_origin == "center"
+        return fn.python_function(images, x, y, function=remap, output_layouts="HWC")
+
+    monkeypatch.setattr(fn.experimental, "remap", node)
+    images = [np.full((96, 96, 3), 200, np.uint8) for _ in range(8)]  # its borders show
+    elastic = Elastic(alpha=400.0, probability=1.0)
+    cut = elastic.sample(np.random.default_rng(0).random((8, elastic.draws)), 96)
+    made, expected = graph.run(elastic.apply, images, cut), graph.run_on_cpu(elastic, images, cut)
+    assert min(image.min() for image in expected) == 0  # of places far outside
+    for ours, theirs in zip(made, expected):
+        # OpenCV rounds places to 1/32 of a pixel
+        assert np.abs(ours.astype(int) - theirs).max() <= 200 / 16
 
 
 def test_elastic_is_bounded_by_its_field():

@@ -14,6 +14,7 @@ from PIL import Image
 
 from clever_fast.benchmarks import graph, parity, references
 from clever_fast.errors import UserError
+from clever_fast.pipelines import decoding
 from clever_fast.pipelines.augmentations import (
     ColorJitter,
     Elastic,
@@ -224,6 +225,36 @@ def test_broken_files_are_told_from_sound_ones(manifest):
 
     assert find_broken(read, files, None) == {2: "cannot be decoded", 4: "the file is gone", 5: "the file is empty"}
     assert find_broken(read, [], None) == {}
+
+
+def test_a_gpu_that_decodes_nothing_breaks_no_file(manifest, monkeypatch):
+    """Out of memory, a GPU refuses every image; it is asked only where the CPU finds no reason."""
+    on_cpu, asked = decoding._undecodable, []
+    refused = [0, 1, 2, 3]
+
+    def undecodable(images, device_id):
+        asked.append(device_id)
+        return on_cpu(images, None) if device_id is None else refused
+
+    monkeypatch.setattr(decoding, "_undecodable", undecodable)
+    assert find_broken(manifest.read, range(4), 0) == {}
+    refused = [2]  # which nvJPEG cannot read
+    assert find_broken(manifest.read, range(4), 0) == {2: "cannot be decoded"}
+    (manifest.root / manifest.paths[1]).write_bytes(b"no image")
+    asked.clear()
+    assert find_broken(manifest.read, range(4), 0) == {1: "cannot be decoded"}
+    assert asked == [None]
+
+
+def test_a_missing_npp_is_named(manifest):
+    class WithoutNpp:
+        def run(self, stream):
+            raise RuntimeError("dlopen libnppc.so failed!. Please install CUDA toolkit or NPP python wheel.")
+
+    loader = PretrainingLoader(manifest, POLICY, seed=1, batch_size=8)
+    loader._pipeline = WithoutNpp()
+    with pytest.raises(UserError, match="pip install nvidia-npp-cu12"):
+        next(iter(loader))
 
 
 def test_an_error_that_no_file_explains_is_not_hidden(manifest):
