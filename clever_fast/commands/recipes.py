@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from clever_fast.bar import rounds_bar
 from clever_fast.cost import GOOD_SHARE, IMAGES, gflop_per_image, predicted_rate
 from clever_fast.recipes import RECIPES
 
@@ -18,6 +19,10 @@ def recipes() -> None:
         table.add_column(column, no_wrap=True)
     for column in ("epochs", "GFLOP/image", "A100 hours at 40 %"):
         table.add_column(column, justify="right")
+    with rounds_bar(len(RECIPES)) as (advance, _):  # each network is traced once
+        for name, recipe in RECIPES.items():
+            gflop_per_image(recipe)
+            advance(name)
     for name, recipe in RECIPES.items():
         gflop, images = gflop_per_image(recipe), IMAGES.get(name.split("_")[2] if name.count("_") > 1 else "")
         hours = images * recipe.epochs / predicted_rate(gflop, "A100", GOOD_SHARE[0]) / 3600 if images else None
