@@ -3,7 +3,7 @@
 On a GPU a crop goes from DALI to torch without a copy (DLPack) and without a wait: the pipeline orders its outputs on
 torch's current stream, which then waits by an event, and a buffer that torch lets go of returns to DALI in that
 stream's order. The one copy is the concatenation of crops of a size, because networks read crop-major batches.
-Not measured on a GPU.
+DALI is imported when a loader is made: a step on a batch that is there already needs none. Not measured on a GPU.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,10 +16,8 @@ from torch import Tensor
 from clever_fast import distributed
 from clever_fast.acceleration import Accelerator
 from clever_fast.methods import Batch
-from clever_fast.pipelines.evaluation import EvaluationLoader
 from clever_fast.pipelines.perturbations import ORIG, Perturbation
 from clever_fast.pipelines.policies import Policy
-from clever_fast.pipelines.pretraining import PretrainingLoader
 from clever_fast.pipelines.reading import Manifest
 from clever_fast.pipelines.views import View
 from clever_fast.recipe import Recipe
@@ -51,6 +49,8 @@ class PretrainingBatches:
         start_step: int = 0,
         share: tuple[int, int] | None = None,
     ):
+        from clever_fast.pipelines.pretraining import PretrainingLoader
+
         self.labels, self.paths = torch.from_numpy(manifest.labels), manifest.paths
         self.global_crops = sum(view.count for view in recipe.views.views) - recipe.local_crops
         self.loader = PretrainingLoader(
@@ -97,6 +97,8 @@ class LabelledBatches:
     """
 
     def __init__(self, manifest: Manifest, size: int, batch_size: int, seed: int, accelerator: Accelerator):
+        from clever_fast.pipelines.pretraining import PretrainingLoader
+
         self.labels, self.device = torch.from_numpy(manifest.labels), accelerator.device
         self.loader = PretrainingLoader(
             manifest,
@@ -135,6 +137,8 @@ class EvaluationBatches:
         repetitions: int = 1,
         seed: int = 0,
     ):
+        from clever_fast.pipelines.evaluation import EvaluationLoader
+
         self.loader = EvaluationLoader(
             manifest,
             size=size,
