@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed-$(DALI)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo segmentation test test-full soak lint audit bench clean
+.PHONY: setup demo segmentation test test-full soak lint audit bench gpu clean
 
 setup: $(INSTALLED)
 
@@ -57,6 +57,10 @@ $(VENV)/audit/bin/pip-audit:
 bench: setup
 	$(BIN)/clever-fast bench all --records bench
 	$(BIN)/clever-fast bench report --records bench
+
+# On a machine with a GPU, with .venv or with a Python that has torch (make gpu PYTHON=...); at most 20 minutes
+gpu:
+	$(firstword $(wildcard $(BIN)/python) $(PYTHON)) benchmarks/on_gpu.py --out bench
 
 clean:
 	rm -rf $(VENV) demo bench build *.egg-info clever_fast/_C.so

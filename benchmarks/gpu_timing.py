@@ -12,6 +12,7 @@ from clever_fast.benchmarks.measure import summary
 def graph_ms(function: Callable[[], object], calls: int, rounds: int = 11) -> dict:
     """Milliseconds of one of the `calls` in function, without the host: a CUDA graph, replayed."""
     side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())  # which may still be writing the inputs
     with torch.cuda.stream(side):
         for _ in range(3):
             function()
@@ -19,11 +20,16 @@ def graph_ms(function: Callable[[], object], calls: int, rounds: int = 11) -> di
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a loader's threads may call CUDA meanwhile
         function()
+    return event_ms(graph.replay, calls, rounds)
+
+
+def event_ms(function: Callable[[], object], calls: int, rounds: int = 11) -> dict:
+    """The same between two events, with the host's launches: for what a graph cannot hold, as it asks the device."""
     times = []
     for _ in range(rounds + 2):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
-        graph.replay()
+        function()
         end.record()
         end.synchronize()
         times.append(start.elapsed_time(end) / calls)

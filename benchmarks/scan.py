@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -33,15 +34,20 @@ def run(*, images: int | None = None, rounds: int = 5, loops: bool = False) -> I
         count = images if side in (56, 28, 14, 7) else 5 * images
         for op, make, counted in (("selective_scan", scan_forms, scan_bytes), ("cross_scan", cross_forms, cross_bytes)):
             forms, tensors = make(count, channels, side, dtype, device)
+            missing = {}
+            if device == "cuda" and op == "selective_scan":
+                others, missing = compared_on_a_gpu()
+                forms |= others
             if not loops:
                 forms = {name: form for name, form in forms.items() if LOOPS not in name}
-            milliseconds = measure(forms, tensors, rounds)
+            milliseconds = measure(forms, tensors, rounds, missing)
             size = {"images": count, "channels": channels, "side": side, "dtype": str(dtype).removeprefix("torch.")}
             yield {
                 "benchmark": op,
                 **size,
                 "bytes": counted(tensors),
                 "ms": {form: summary(values) for form, values in milliseconds.items()},
+                "missing": missing,
                 "copy_gb_s": ceilings(device, dtype)["copy_gb_s"],
                 "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
                 "threads": torch.get_num_threads(),
@@ -74,9 +80,14 @@ def scan_forms(N: int, D: int, side: int, dtype: torch.dtype, device: str) -> tu
         "chunked sums": by_chunked_sums,
         LOOPS: loop,
     }
-    if device.startswith("cuda"):
-        forms |= {"torch.compile of the doubling": torch.compile(doubling.selective_scan), **published_kernels()}
     return forms, tensors
+
+
+def compared_on_a_gpu() -> tuple[dict[str, Callable], dict[str, str]]:
+    """What a GPU compares the scan with besides, and why others are missing."""
+    torch._dynamo.reset()  # or the sizes before this one make the compiled form's shapes dynamic
+    found, missing = published_kernels()
+    return {"torch.compile of the doubling": torch.compile(doubling.selective_scan, dynamic=False), **found}, missing
 
 
 def loop(*tensors: Tensor) -> Tensor:
@@ -105,19 +116,29 @@ def cross_bytes(tensors: list[Tensor]) -> int:
     return scan_bytes(tensors) + 3 * low
 
 
-def measure(forms: dict[str, Callable], tensors: list[Tensor], rounds: int) -> dict[str, list[float]]:
+def measure(
+    forms: dict[str, Callable], tensors: list[Tensor], rounds: int, missing: dict[str, str]
+) -> dict[str, list[float]]:
+    """Milliseconds of each form in each round; a form that does not fit into memory goes to `missing` instead."""
     leaves = [x.requires_grad_() for x in tensors]
-    right = next(iter(forms.values()))(*leaves)
+    first, *others = forms
+    right = forms[first](*leaves).detach()
     dy, passes = torch.randn_like(right), {}
-    for name, form in forms.items():
-        y = form(*leaves).float()
-        error = ((y - right).norm() / right.norm()).item()
-        assert error < (1e-3 if leaves[0].dtype == torch.float32 else 2e-2), f"{name} is off by {error:.2g}"
-        passes[name] = 1 if LOOPS in name else repeats(lambda form=form: forward_backward(form, leaves, dy), leaves[0])
-    times: dict[str, list[float]] = {name: [] for name in forms}
+    for name in (first, *others):
+        form = forms[name]
+        try:
+            y = form(*leaves).detach().float()
+            error = ((y - right).norm() / right.norm()).item()
+            del y
+            assert error < (1e-3 if leaves[0].dtype == torch.float32 else 2e-2), f"{name} is off by {error:.2g}"
+            warm = partial(forward_backward, form, leaves, dy)
+            passes[name] = 1 if LOOPS in name else repeats(warm, leaves[0])
+        except torch.OutOfMemoryError:
+            missing[name] = "out of memory"
+    times: dict[str, list[float]] = {name: [] for name in passes}
     for _ in range(rounds):
-        for name, form in forms.items():
-            times[name].append(clock(lambda form=form: forward_backward(form, leaves, dy), leaves[0], passes[name]))
+        for name, count in passes.items():
+            times[name].append(clock(partial(forward_backward, forms[name], leaves, dy), leaves[0], count))
     return times
 
 
@@ -156,13 +177,13 @@ def table(records: list[dict]) -> str:
     lines = []
     for op in ("selective_scan", "cross_scan"):
         rows = [r for r in records if r["benchmark"] == op]
-        first, *others = rows[0]["ms"]
+        first, *others = dict.fromkeys(form for r in rows for form in r["ms"])
         lines += [f"`{op}`, forward and backward, ms, and in brackets how many times as long as the first:", ""]
         lines += [f"| images x channels x side² | {first} | GB/s | " + " | ".join(others) + " |"]
         lines += ["|---" * (3 + len(others)) + "|"]
         for r in rows:
             ms = {form: value["median"] for form, value in r["ms"].items()}
-            cells = [f"{ms[form]:.2f} ({ms[form] / ms[first]:.1f})" for form in others]
+            cells = [f"{ms[form]:.2f} ({ms[form] / ms[first]:.1f})" if form in ms else "" for form in others]
             size = f"{r['images']} x {r['channels']} x {r['side']}²"
             speed = r["bytes"] / ms[first] / 1e6
             lines.append(f"| {size} | **{ms[first]:.2f}** | {speed:.1f} | " + " | ".join(cells) + " |")

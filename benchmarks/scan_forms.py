@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from contextlib import suppress
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -34,22 +34,28 @@ def by_chunked_sums(u, delta, A, B, C, D, delta_bias) -> Tensor:
     return output(h.flatten(-2)[..., :L], u, C, D)
 
 
-def published_kernels() -> dict[str, Scan]:
-    """mamba-ssm's scan and VMamba's (built from its folder kernels/selective_scan), where they are installed.
+def published_kernels() -> tuple[dict[str, Scan], dict[str, str]]:
+    """mamba-ssm's scan and VMamba's (built from its folder kernels/selective_scan), and why one of them is missing.
 
     Both take these layouts and dtypes: 16 or 32 bit u, delta, B and C of one dtype, float32 A, D and bias. mamba-ssm's
     output has the dtype of u; VMamba's is asked for in float32, as ours is.
     """
-    found = {}
-    with suppress(ImportError):
-        mamba = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
-        found["mamba-ssm"] = lambda u, delta, A, B, C, D, bias: mamba.selective_scan_fn(
-            u, delta, A, B, C, D, delta_bias=bias, delta_softplus=True
-        )
-    with suppress(ImportError):
-        vmamba = importlib.import_module("selective_scan_cuda_oflex")
-        found["VMamba"] = lambda *tensors: VMambaScan.apply(vmamba, *tensors)
-    return found
+    found, missing = {}, {}
+    for name, module, make in (
+        ("mamba-ssm", "mamba_ssm.ops.selective_scan_interface", _mamba),
+        ("VMamba", "selective_scan_cuda_oflex", lambda kernels: lambda *tensors: VMambaScan.apply(kernels, *tensors)),
+    ):
+        try:
+            found[name] = make(importlib.import_module(module))
+        except ImportError as error:
+            missing[name] = str(error)
+    return found, missing
+
+
+def _mamba(module: ModuleType) -> Scan:
+    return lambda u, delta, A, B, C, D, bias: module.selective_scan_fn(
+        u, delta, A, B, C, D, delta_bias=bias, delta_softplus=True
+    )
 
 
 class VMambaScan(torch.autograd.Function):

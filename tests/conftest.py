@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: a small folder of labelled JPEGs, and recipes small enough for two cores."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tests.images import photograph
 if not Path("/proc/driver/nvidia").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported, whoever imports it first
 
+OPTIONAL = ("nvidia.dali", "jsonargparse", "moto")  # not on every machine with a GPU
 CLASSES, PER_CLASS = ("bars", "discs", "waves"), {"train": 8, "val": 4}
 
 
@@ -69,3 +71,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    """A file of tests that cannot be imported without one of the `OPTIONAL` packages is skipped where it is missing."""
+    report = yield
+    if report.failed:
+        for name in filter(_is_missing, OPTIONAL):
+            if f"No module named '{name.split('.')[0]}" in str(report.longrepr):
+                report.outcome, report.longrepr = "skipped", (str(collector.path), None, f"Skipped: needs {name}")
+                break
+    return report
+
+
+def _is_missing(package: str) -> bool:
+    try:
+        import_module(package)
+    except ModuleNotFoundError:
+        return True
+    return False

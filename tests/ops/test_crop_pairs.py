@@ -19,10 +19,10 @@ pytestmark = MARK
 T = {"student_temp": 0.1, "teacher_temp": 0.04}
 FORMS = list(launch.FORMS)
 # V, G, N, K: the standard crops; no local crops; one teacher; all crops taught; two tiles of crops; one prototype over
-# some blocks; a multiple of 8 and not of 16; less than a lane
+# some blocks; a multiple of 8 and not of 16; less than a lane; one lane
 SIZES = [
     (10, 2, 2, 300), (2, 2, 3, 64), (4, 1, 2, 17), (3, 3, 2, 129), (13, 2, 1, 40), (2, 2, 1, 1025), (3, 2, 2, 1032),
-    (2, 1, 3, 3),
+    (2, 1, 3, 3), (2, 2, 1, 8),
 ]  # fmt: skip
 FLOOR = {torch.float32: 4e-6, torch.float16: 1e-5, torch.bfloat16: 1e-5}
 BF16_TRUNCATED = 2**-8 if DEVICE == "cpu" else 0.0  # the interpreter stores bfloat16 without rounding
@@ -139,6 +139,11 @@ def test_bounded_logits_at_their_bounds(form, temperature):
         check(form, *ends, center, bounded=True, temperatures=temperatures, floor=5e-5)
 
 
+def assert_same(got, want):
+    """Bit for bit; a GPU's compiler adds up in another order where other rows are aligned."""
+    assert (got - want).abs().max() <= (1e-5 * want.abs().max() if DEVICE == "cuda" else 0.0)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_inputs_of_any_layout_are_read_within_their_bounds(form):
     V, G, N, K = 4, 2, 3, 1100
@@ -150,11 +155,11 @@ def test_inputs_of_any_layout_are_read_within_their_bounds(form):
     images_first = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in dense[:2]]
     for student, teacher in ((wide[0][..., :K], wide[1][..., :K]), columns, images_first):
         for got, want in zip(fused(form, student, teacher, dense[2]), expected, strict=True):
-            torch.testing.assert_close(got, want, rtol=0, atol=0)
+            assert_same(got, want)
     moats = [Moat(x) for x in dense]
     for inplace in (False, True):
         for got, want in zip(fused(form, *(m.inner for m in moats), inplace=inplace), expected, strict=True):
-            torch.testing.assert_close(got, want, rtol=0, atol=0)
+            assert_same(got, want)
         assert all(m.intact() for m in moats)
 
 

@@ -1,5 +1,6 @@
 """The compile gate: what ptxas makes of every kernel and configuration for sm_80, sm_90 and sm_100."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -39,3 +40,10 @@ def test_no_spills_wide_loads_and_few_instructions(dtypes):
 def test_the_gate_finds(fault, found):
     done = compiled("-c", GATE, fault)
     assert found in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("capability", [90, *(pytest.param(c, marks=pytest.mark.full) for c in (80, 100))])
+def test_every_launch_compiles(capability):
+    done = compiled("-m", "tests.ops.compile_only", str(capability))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {"forward", "combine", "backward", "clip", "lerp"} == set(ast.literal_eval(done.stdout))

@@ -179,8 +179,8 @@ def forward(
     start = split * chunk
     end = tl.minimum(start + chunk, K)
     even = start + (end - start) // BLOCK * BLOCK
-    student_step = student_v.to(tl.int64) * UNIT
-    teacher_step = teacher_g.to(tl.int64) * UNIT
+    student_step = tl.cast(student_v, tl.int64) * UNIT
+    teacher_step = tl.cast(teacher_g, tl.int64) * UNIT
     student += n * student_n * UNIT + V0 * student_step
     teacher += n * teacher_n * UNIT
     LANES: tl.constexpr = BLOCK // GROUP
@@ -283,9 +283,9 @@ def backward(
     K = K * UNIT
     LANES: tl.constexpr = BLOCK // GROUP
     k = tl.program_id(0) * BLOCK + tl.arange(0, LANES)[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
-    student_step = student_v.to(tl.int64) * UNIT
-    teacher_step = teacher_g.to(tl.int64) * UNIT
-    out_step = out_v.to(tl.int64) * UNIT
+    student_step = tl.cast(student_v, tl.int64) * UNIT
+    teacher_step = tl.cast(teacher_g, tl.int64) * UNIT
+    out_step = tl.cast(out_v, tl.int64) * UNIT
     student += n * student_n * UNIT + V0 * student_step
     teacher += n * teacher_n * UNIT
     out += n * out_n * UNIT + V0 * out_step

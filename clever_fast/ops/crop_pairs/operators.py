@@ -51,7 +51,8 @@ def forward(
     bounded: bool,
     inplace_backward: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return launch.forward(student, teacher, center, student_temp, teacher_temp, form, bounded)
+    with torch.cuda.device_of(student):  # Triton launches on the current device
+        return launch.forward(student, teacher, center, student_temp, teacher_temp, form, bounded)
 
 
 @torch.library.custom_op("clever_fast::crop_pairs_backward", mutates_args=(), device_types=DEVICES)
@@ -68,7 +69,8 @@ def backward(
 ) -> Tensor:
     out = torch.empty(student.shape, dtype=student.dtype, device=student.device)
     tensors = grad, student, teacher, center, student_stats, teacher_stats
-    launch.backward(*tensors, student_temp, teacher_temp, form, out)
+    with torch.cuda.device_of(student):
+        launch.backward(*tensors, student_temp, teacher_temp, form, out)
     return out
 
 
@@ -85,7 +87,8 @@ def backward_(
     form: int,
 ) -> None:
     tensors = grad, student, teacher, center, student_stats, teacher_stats
-    launch.backward(*tensors, student_temp, teacher_temp, form, student)
+    with torch.cuda.device_of(student):
+        launch.backward(*tensors, student_temp, teacher_temp, form, student)
 
 
 @forward.register_fake

@@ -79,9 +79,10 @@ def clip_each_(tensors: Sequence[Tensor], norms: Tensor, largest: float) -> None
     device = tensors[0].device
     chunks = _chunks(tuple(t.numel() for t in tensors), device)
     addresses, aligned = _addresses(tensors, device)
-    clip[len(chunks.owners),](
-        addresses, *chunks, norms, largest, ALIGNED=aligned, BLOCK=BLOCK, STEPS=STEPS, num_warps=WARPS,
-    )  # fmt: skip
+    with torch.cuda.device_of(tensors[0]):  # Triton launches on the current device
+        clip[len(chunks.owners),](
+            addresses, *chunks, norms, largest, ALIGNED=aligned, BLOCK=BLOCK, STEPS=STEPS, num_warps=WARPS,
+        )  # fmt: skip
 
 
 def lerp_each_(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: Tensor) -> None:
@@ -96,10 +97,11 @@ def lerp_each_(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: Tensor
     chunks = _chunks(tuple(t.numel() for t in tensors), device)
     addresses, aligned = _addresses(tensors, device)
     end_addresses, ends_aligned = _addresses(ends, device)
-    lerp[len(chunks.owners),](
-        addresses, end_addresses, *chunks, weight,
-        ALIGNED=aligned and ends_aligned, BLOCK=BLOCK, STEPS=STEPS, num_warps=WARPS,
-    )  # fmt: skip
+    with torch.cuda.device_of(tensors[0]):
+        lerp[len(chunks.owners),](
+            addresses, end_addresses, *chunks, weight,
+            ALIGNED=aligned and ends_aligned, BLOCK=BLOCK, STEPS=STEPS, num_warps=WARPS,
+        )  # fmt: skip
 
 
 @lru_cache(maxsize=16)
