@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -69,7 +70,7 @@ def _start(trial: Trial, device: str | None) -> subprocess.Popen:
     log(trial).parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
     with log(trial).open("a") as file:
-        command = [sys.executable, "-m", "clever_fast.sweeps.trial", *trial.words]
+        command = [sys.executable, "-m", "clever_fast.sweeps.trial", json.dumps(trial.labels), *trial.words]
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
 
 
