@@ -75,8 +75,7 @@ def _start(trial: Trial, device: str | None) -> subprocess.Popen:
 
 
 def _outcome(trial: Trial, code: int, stopping: bool) -> Outcome:
-    if code == 0:
-        result = score(trial)
+    if result := score(trial):  # also of one that was told to stop when it had written it
         return Outcome(trial, f"{trial.name}: {result['accuracy']['trained all']:.2f} %", failed=False)
     if code == STOPPED or stopping:
         return Outcome(trial, f"{trial.name}: stopped", failed=False)

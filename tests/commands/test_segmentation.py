@@ -128,6 +128,9 @@ def test_saliency_writes_maps_a_picture_and_scores(clips, run, tmp_path, capsys)
     [
         (["video", "--size", "50"], "--size 50 must be a multiple of 16"),
         (["video", "--part", "XY"], "--part XY"),
+        (["video", "--previous", "-1"], "previous is -1; it must be at least 0"),
+        (["video", "--radius", "-3"], "radius is -3; it must be at least 0"),
+        (["video", "--neighbours", "0"], "neighbours is 0; it must be at least 1"),
         (["saliency", "--features", "keys"], "has no attention"),
         (["saliency", "--largest", "8"], "--largest 8 is smaller than a patch"),
     ],
