@@ -52,6 +52,8 @@ def main() -> None:
                 append(
                     options.results, {"benchmark": "ablations", "sweep": name, **record(outcome.trial), **conditions()}
                 )
+            elif not outcome.failed:
+                return  # told to stop
     if options.results == RESULTS:
         publish([json.loads(line) for line in RESULTS.read_text().splitlines()])
 
