@@ -34,9 +34,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--sweeps", nargs="+", choices=GRIDS, default=list(GRIDS))
     parser.add_argument(
-        "--images", type=int, nargs=2, default=[300, 100], help="of each class, to train on and to test on"
+        "--images", type=int, nargs=2, default=[2500, 1000], help="of each class, to train on and to test on"
     )
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--labels", type=int, default=50, help="training images of each class that vote")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines that records are added to")
     options, overrides = parser.parse_known_args()
     data = subset(options.data, options.out / "data", dict(zip(("train", "test"), options.images, strict=True)))
@@ -44,13 +45,15 @@ def main() -> None:
         file = options.out / f"{name}.yaml"
         settings = {"recipe": "clever_resnet10_cifar10", "set": {"epochs": options.epochs}, "grid": GRIDS[name]}
         file.write_text(yaml.safe_dump(settings, sort_keys=False))
-        plan = trials(read(str(file)), data, options.out / name, overrides)
+        plan = trials(read(str(file)), data, options.out / name, overrides, options.labels)
         for outcome in work([trial for trial in plan if not score(trial)], [None]):
             print(outcome.line, flush=True)
             if score(outcome.trial):
                 append(
                     options.results, {"benchmark": "ablations", "sweep": name, **record(outcome.trial), **conditions()}
                 )
+            elif not outcome.failed:
+                return  # told to stop
     if options.results == RESULTS:
         publish([json.loads(line) for line in RESULTS.read_text().splitlines()])
 
@@ -87,9 +90,9 @@ def publish(records: list[dict]) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items() if "torch" in name)
     seconds = sorted(record["seconds"] for record in records)
     text = "\n\n".join(map(table.table, sweeps.values())) + (
-        f"\n\n`clever_resnet10_cifar10`, {first['epochs']:.0f} epochs of {first['bank']:,} images; {len(records)} runs "
-        f"of {seconds[0]:.0f} to {seconds[-1]:.0f} s of training on {last['cores']} core of an {last['cpu']} that did "
-        f"other work too, {last['date']}, commit {last['commit']}; {versions}.\n\n"
+        f"\n\n`clever_resnet10_cifar10`, {first['epochs']:.0f} epochs of {first['images']:,} images without labels; "
+        f"{len(records)} runs of {seconds[0]:.0f} to {seconds[-1]:.0f} s of training on {last['cores']} core of an "
+        f"{last['cpu']} that did other work too, {last['date']}, commit {last['commit']}; {versions}.\n\n"
         "![k-NN accuracy against the separation ratio and lambda](ablations.png)\n"
     )
     write_section(DOCS / "ablations.md", "ablations", text)

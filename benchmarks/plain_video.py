@@ -21,10 +21,17 @@ from clever_fast.evaluate.propagation import Propagation
 
 
 def neighbourhood(h: int, w: int, radius: int) -> Tensor:
-    """(h * w, h * w) float32: 1 where two positions are no farther apart than radius in rows and in columns."""
-    y, x = torch.arange(h), torch.arange(w)
-    rows, columns = (y[:, None] - y).abs() <= radius, (x[:, None] - x).abs() <= radius
-    return (rows[:, None, :, None] & columns[None, :, None, :]).reshape(h * w, h * w).float()
+    """(h * w, h * w) float32: 1 where two positions are no farther apart than radius in rows and in columns.
+
+    One pair after another, as the released script marks them, once a clip.
+    """
+    near = torch.zeros(h, w, h, w)
+    for y in range(h):
+        for x in range(w):
+            for other_y in range(max(0, y - radius), min(h, y + radius + 1)):
+                for other_x in range(max(0, x - radius), min(w, x + radius + 1)):
+                    near[y, x, other_y, other_x] = 1
+    return near.reshape(h * w, h * w)
 
 
 def label_propagation(target: Tensor, sources: list[Tensor], labels: list[Tensor], mask: Tensor, s: Propagation):
@@ -33,7 +40,7 @@ def label_propagation(target: Tensor, sources: list[Tensor], labels: list[Tensor
     target = F.normalize(target.flatten(1).T, dim=1)
     context = F.normalize(torch.stack(sources).flatten(2), dim=1)
     affinity = torch.exp(torch.bmm(target.unsqueeze(0).repeat(n, 1, 1), context) / s.temperature)
-    affinity *= mask.unsqueeze(0).repeat(n, 1, 1)
+    affinity *= mask
     affinity = affinity.transpose(2, 1).reshape(-1, positions)  # sources, targets
     least = torch.topk(affinity, dim=0, k=s.neighbours).values.min(dim=0).values
     affinity[affinity < least] = 0
@@ -45,7 +52,8 @@ def label_propagation(target: Tensor, sources: list[Tensor], labels: list[Tensor
 def propagate(features: Iterator[Tensor], labels: Tensor, settings: Propagation) -> Iterator[Tensor]:
     """The same as `evaluate.propagation.propagate`."""
     first = next(features)
-    mask, recent = neighbourhood(*first.shape[1:], settings.radius), deque(maxlen=settings.previous)
+    mask = neighbourhood(*first.shape[1:], settings.radius).to(first.device)
+    recent = deque(maxlen=settings.previous)
     yield labels
     for feature in features:
         sources, known = zip((first, labels), *recent, strict=True)
@@ -63,7 +71,7 @@ def segment(
     start = next(features)
     h, w = start.shape[1:]
     coarse = torch.from_numpy(np.array(Image.fromarray(first).resize((w, h), Image.Resampling.NEAREST)))
-    labels = F.one_hot(coarse.long(), int(first.max()) + 1).permute(2, 0, 1).float()
+    labels = F.one_hot(coarse.long(), int(first.max()) + 1).permute(2, 0, 1).float().to(start.device)
     soft = propagate((feature for some in ([start], features) for feature in some), labels, settings)
     next(soft)
     yield first
@@ -73,5 +81,5 @@ def segment(
             if channel.max() > 0:
                 channel -= channel.min().clone()
                 channel /= channel.max().clone()
-        mask = scores.max(0).indices.numpy().astype(np.uint8)
+        mask = scores.max(0).indices.cpu().numpy().astype(np.uint8)
         yield np.array(Image.fromarray(mask).resize(first.shape[::-1], Image.Resampling.NEAREST))

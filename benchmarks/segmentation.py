@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clever_fast.acceleration import Accelerator, accelerator
+from clever_fast.acceleration import Accelerator, accelerator, spell_attention_out
 from clever_fast.benchmarks import plain_video
 from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
 from clever_fast.evaluate import saliency, tokencut, video
@@ -37,12 +37,13 @@ from clever_fast.synthetic import clips
 
 RESULTS = Path(__file__).parent / "results" / "segmentation.jsonl"
 NETWORK, SIZE, OBJECTS = "vit_small_patch16", 480, 3
+FRAMES = 67  # DAVIS-2017 val: 1,999 in 30 clips
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("video", "saliency"))
-    parser.add_argument("--frames", type=int, default=16, help="of the clip; the first 8 have fewer sources")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="of the clip; the first 8 have fewer sources")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines that the record is added to")
@@ -63,36 +64,51 @@ def encoder() -> Encoder:
 
 
 def time_video(folder: Path, options: argparse.Namespace) -> dict:
-    """Seconds a frame from files to masks, in rounds of both ways, the peak memory after the first of each, and parts.
+    """Seconds a frame from files to files, in rounds of all ways, the peak memory after the first of each, and parts.
 
-    The plain way sees one frame at a time in float32, as the released script does.
+    The plain way sees one frame at a time in float32 and writes attention matrices out, as the released script does;
+    "fused attention" is the same with torch's.
     """
     clip = draw_clip(folder, options.frames)
     size, settings = video.frame_size(clip, SIZE), Propagation()
     fast, plain = accelerator(Execution()), accelerator(Execution(precision="fp32"))
-    maps = {"fast": feature_maps(encoder(), "all", fast), "plain": feature_maps(encoder(), "all", plain)}
-    ways = {
-        "fast": lambda: list(video.segment(clip, maps["fast"], size, settings, fast)),
-        "plain": lambda: list(plain_video.segment(clip, maps["plain"], size, settings)),
+    released = encoder()
+    spell_attention_out(released.network)
+    maps = {
+        "fast": feature_maps(encoder(), "all", fast),
+        "plain": feature_maps(released, "all", plain),
+        "plain, fused attention": feature_maps(encoder(), "all", plain),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+
+    def segmented(name: str) -> None:
+        if name == "fast":
+            masks = video.segment(clip, maps[name], size, settings, fast)
+        else:
+            masks = plain_video.segment(clip, maps[name], size, settings)
+        for frame, mask in zip(clip.frames, masks, strict=True):
+            write_mask(folder / f"{frame.stem}.png", mask)
+
+    seconds: dict[str, list[float]] = {name: [] for name in maps}
     peaks: dict[str, float] = {}
     for _ in range(options.rounds):
-        for name, way in ways.items():
-            seconds[name].append(timed(way) / options.frames)
+        for name in maps:
+            seconds[name].append(timed(lambda n=name: segmented(n)) / options.frames)
             peaks.setdefault(name, peak_memory_mib(fast.device))
-    features = torch.randn(options.frames, 384, size[0] // 16, size[1] // 16, device=fast.device)
+    count = min(16, options.frames)
+    features = torch.randn(count, 384, size[0] // 16, size[1] // 16, device=fast.device)
     labels = torch.rand(OBJECTS + 1, *features.shape[2:], device=fast.device)
     on_cpu = features.cpu(), labels.cpu()
     parts = {
         "fast propagation": timed(lambda: list(propagate(features, labels, settings))),
         "plain propagation": timed(lambda: list(plain_video.propagate(iter(on_cpu[0]), on_cpu[1], settings))),
+        "plain neighbourhood": timed(lambda: plain_video.neighbourhood(*features.shape[2:], settings.radius)),
     }
+    parts["plain propagation"] -= parts["plain neighbourhood"]  # once a clip
     images = normalised([read_image(path) for path in clip.frames[:4]], size)
-    for name, count in (("fast", 2), ("plain", 1)):
-        parts[f"{name} features"] = timed(lambda n=name, c=count: [maps[n](i) for i in images.split(c)]) / 4
+    for name, at_once in (("fast", 2), ("plain", 1), ("plain, fused attention", 1)):
+        parts[f"{name} features"] = timed(lambda n=name, c=at_once: [maps[n](i) for i in images.split(c)]) / 4
     for name in ("fast propagation", "plain propagation"):
-        parts[name] /= options.frames
+        parts[name] /= count
     return {
         "device": str(fast),
         "frame": f"{clip_size()[0]} x {clip_size()[1]}, seen at {size[1]} x {size[0]}",
@@ -175,16 +191,19 @@ def timed(work: Callable) -> float:
 def table(newest: dict[str, dict]) -> str:
     lines = ["| what | | |", "|---|---|---|"]
     if r := newest.get("video"):
-        fast, plain = (r["seconds_per_frame"][name]["median"] for name in ("fast", "plain"))
+        fast, plain, fused = (row["median"] for row in r["seconds_per_frame"].values())
         parts = r["parts"]
         lines += [
             f"| a clip, {r['frame']}, {r['frames']} frames | as here | {fast:.3f} s a frame, peak "
             f"{r['peak_mib']['fast'] / 1024:.1f} GiB |",
-            f"| | plain: frame by frame, float32, whole affinity | {plain:.3f} s a frame |",
+            f"| | plain: as the released script | {plain:.3f} s a frame |",
             f"| | **plain / here** | **{plain / fast:.1f}** |",
-            f"| of it the network | here / plain | {parts['fast features']:.3f} / {parts['plain features']:.3f} s |",
+            f"| | plain, but with torch's fused attention | {fused:.3f} s a frame, {fused / fast:.1f} times |",
+            f"| of it the network | here / plain / plain with fused attention | {parts['fast features']:.3f} / "
+            f"{parts['plain features']:.3f} / {parts['plain, fused attention features']:.3f} s |",
             f"| of it the propagation | here / plain | {parts['fast propagation']:.3f} / "
             f"{parts['plain propagation']:.3f} s |",
+            f"| once a clip | plain: which positions are neighbours | {parts['plain neighbourhood']:.1f} s |",
         ]
     if r := newest.get("saliency"):
         rates, parts = r["images_per_second"], r["parts"]

@@ -106,9 +106,14 @@ def fit_for(kernels: Kernels, checkpointing: bool, method: Method) -> None:
         if checkpointing:
             network.set_grad_checkpointing()
         if kernels == "released":
-            for module in network.modules():
-                if hasattr(module, "fused_attn"):  # timm's choice of scaled_dot_product_attention
-                    module.fused_attn = False
+            spell_attention_out(network)
+
+
+def spell_attention_out(network: nn.Module) -> None:
+    """Make a timm ViT write its attention matrices out, as the released code does."""
+    for module in network.modules():
+        if hasattr(module, "fused_attn"):  # timm's choice of scaled_dot_product_attention
+            module.fused_attn = False
 
 
 def _cpu_multiplies_bf16() -> bool:

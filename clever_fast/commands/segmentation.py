@@ -127,8 +127,9 @@ def saliency(
         weights: a file of weights instead of a run, of this project or another.
         backbone: the network that the weights are of, where they do not tell.
         part: of the features, such as all, IR or EF.
-        features: the keys of a ViT's last block, or what the last block or stage puts out; auto takes keys where there
-            are any, but not for a part, because a key mixes all channels.
+        features: the keys of a ViT's last block, or what the last block or stage puts out (less its mean over the
+            image where a network has no keys); auto takes keys where there are any, but not for a part, because a key
+            mixes all channels.
         solver: refine the masks with the bilateral solver; the unrefined are scored as well.
         largest: pixels that the longer side of larger images is shrunk to.
         pictures: images in the picture, the first by name.
@@ -139,6 +140,8 @@ def saliency(
     encoder, machine, folder = _open(run, weights, backbone, out, "saliency", device)
     keys = features == "keys" or (features == "auto" and part == "all" and has_keys(encoder))
     maps, patch = feature_maps(encoder, part, machine, keys=keys), stride(encoder)
+    if not has_keys(encoder):
+        maps = cuts.centred(maps)
     if largest < patch:
         raise UserError(f"--largest {largest} is smaller than a patch of {patch} px")
     good, skipped = [], []

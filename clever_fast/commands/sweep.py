@@ -5,7 +5,7 @@ from pathlib import Path
 from clever_fast.bar import rounds_bar
 from clever_fast.configuration import Parser
 from clever_fast.errors import UserError
-from clever_fast.evaluate import knn
+from clever_fast.evaluate import knn, labelled
 from clever_fast.pipelines.reading import open_manifest
 from clever_fast.sweeps import grid, table
 from clever_fast.sweeps.trial import K
@@ -31,6 +31,7 @@ def _sweep(
     data: Path,
     out: Path,
     classes: Path | None = None,
+    labels: int | None = None,
     devices: str | None = None,
     overrides: list[str],
 ) -> int:
@@ -41,14 +42,15 @@ def _sweep(
         data: folder with train/ and val/ or test/, each of class folders.
         out: folder of the runs, the table and the plot.
         classes: file with one class folder a line, for a subset.
+        labels: training images of each class that vote when a run is scored, the first ones; all by default.
         devices: GPUs by number, such as 0,1: one run at a time on each; without it, one run at a time.
     """
     plan = grid.read(name)
     if classes is not None:
         overrides = [*overrides, f"--classes={classes}"]
-    trials, places = grid.trials(plan, data, out, overrides), _devices(devices)
+    trials, places = grid.trials(plan, data, out, overrides, labels), _devices(devices)
     bank, query = (open_manifest(data, split=split, classes=classes, progress=True) for split in ("train", "val"))
-    knn.check(bank, query, (K,))
+    knn.check(bank if labels is None else labelled.few_of_each_class(bank, labels), query, (K,))
     left = [trial for trial in trials if not grid.score(trial)]
     out.mkdir(parents=True, exist_ok=True)
     print(f"{len(trials)} runs of {trials[0].recipe.method.name}, {len(trials) - len(left)} of them done", flush=True)

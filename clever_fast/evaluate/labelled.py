@@ -39,6 +39,12 @@ def first_of_each_class(labels: np.ndarray, per_class: int) -> np.ndarray:
     return np.flatnonzero(place < per_class)
 
 
+def few_of_each_class(manifest: Manifest, per_class: int) -> Manifest:
+    """The first `per_class` images of every class, as `first_of_each_class` takes them."""
+    rows = first_of_each_class(manifest.labels, per_class)
+    return manifest.take(rows, f"{manifest.fingerprint}, first {per_class} of each class")
+
+
 def balanced_share(manifest: Manifest, share: float, seed: int) -> Manifest:
     """A random share of every class, the same for the same seed.
 

@@ -1,5 +1,6 @@
 """Feature maps of images for the protocols of segmentation."""
 
+import copy
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from clever_fast.acceleration import Accelerator
 from clever_fast.errors import UserError
@@ -31,7 +32,7 @@ def feature_maps(encoder: Encoder, part: str, machine: Accelerator, *, keys: boo
         raise UserError(f"--features keys: {encoder.origin} has no attention, take --features tokens")
     if keys and part != "all":
         raise UserError(f"--part {part} with keys: each mixes all channels, so take --features tokens for one part")
-    network, channels = machine.place(encoder.network).eval(), encoder.parts[part]
+    network, channels = _rounded(machine.place(encoder.network).eval(), machine.precision), encoder.parts[part]
 
     @torch.no_grad()
     def maps(images: Tensor) -> Tensor:
@@ -40,6 +41,15 @@ def feature_maps(encoder: Encoder, part: str, machine: Accelerator, *, keys: boo
             return dense_features(network, images, keys=keys)[:, channels].float()
 
     return maps
+
+
+def _rounded(network: nn.Module, precision: torch.dtype) -> nn.Module:
+    """A copy whose products' weights have the precision that autocast would give them anew at every call."""
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            module.to(precision)
+    return network
 
 
 def has_keys(encoder: Encoder) -> bool:

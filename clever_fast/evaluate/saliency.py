@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from clever_fast.acceleration import Accelerator
 from clever_fast.errors import UserError
@@ -137,6 +138,17 @@ def cut_all(
                 if solver:
                     found["with solver"] = bilateral_solver(np.asarray(image), found["TokenCut"])
                 yield Found(pair, cut.eigenvector, found)
+
+
+def centred(maps: Maps) -> Maps:
+    """Features less their mean over the image, for networks without keys: never negative or with one direction in
+    common, all positions are alike otherwise, and the graph has every edge."""
+
+    def less_mean(images: Tensor) -> Tensor:
+        features = maps(images)
+        return features - features.mean((2, 3), keepdim=True)
+
+    return less_mean
 
 
 def write_map(path: Path, found: np.ndarray) -> None:

@@ -75,7 +75,7 @@ def _features(clip: Clip, maps: Maps, size: tuple[int, int], machine: Accelerato
 
 def harden(soft: Tensor, size: tuple[int, int]) -> np.ndarray:
     """Soft labels (C, h, w) to (H, W) uint8: upsampled, each label's scores stretched to 0 to 1, then the highest."""
-    scores = F.interpolate(soft[None], size=size, mode="bilinear", align_corners=False)[0]
+    scores = F.interpolate(soft.contiguous()[None], size=size, mode="bilinear", align_corners=False)[0]
     low, high = scores.amin((1, 2), keepdim=True), scores.amax((1, 2), keepdim=True)
     scores = (scores - low) / (high - low).clamp(min=torch.finfo(scores.dtype).tiny)
     return scores.max(0).indices.to(torch.uint8).cpu().numpy()  # argmax(0) takes 15 times as long on a CPU

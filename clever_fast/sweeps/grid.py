@@ -54,6 +54,7 @@ class Trial(NamedTuple):
     recipe: Recipe
     words: list[str]  # of `pretrain`
     folder: Path
+    labels: int | None  # labelled images of each class that vote; None: all
 
 
 def read(name: str) -> Sweep:
@@ -83,11 +84,14 @@ def read(name: str) -> Sweep:
     return Sweep(recipe=str(sweep["recipe"]), grid=sweep["grid"], set=sweep["set"] or {})
 
 
-def trials(sweep: Sweep, data: Path, out: Path, overrides: Iterable[str] = ()) -> list[Trial]:
+def trials(
+    sweep: Sweep, data: Path, out: Path, overrides: Iterable[str] = (), labels: int | None = None
+) -> list[Trial]:
     """Every run of a sweep, checked as far as can be without data; seed by seed, so that what is left off is a seed.
 
     Args:
         overrides: options of `pretrain`, over what the sweep sets but under its grid.
+        labels: images of each class that vote; all by default.
 
     Raises:
         UserError: an unknown field, a value of a wrong type or out of range, two equal points, a run of another recipe.
@@ -97,14 +101,16 @@ def trials(sweep: Sweep, data: Path, out: Path, overrides: Iterable[str] = ()) -
     found: dict[str, Trial] = {}
     for seed, *values in product(seeds, *(sweep.grid[field] for field in others)):
         point = dict(zip(others, values, strict=True)) | ({} if seed is None else {SEED: seed})
-        trial = _trial(sweep, point, data, out, list(overrides))
+        trial = _trial(sweep, point, data, out, list(overrides), labels)
         if trial.name in found:
             raise UserError(f"the grid holds {trial.name} twice; leave one of the two equal values out")
         found[trial.name] = trial
     return list(found.values())
 
 
-def _trial(sweep: Sweep, point: dict[str, Any], data: Path, out: Path, overrides: list[str]) -> Trial:
+def _trial(
+    sweep: Sweep, point: dict[str, Any], data: Path, out: Path, overrides: list[str], labels: int | None
+) -> Trial:
     words = [f"--recipe={sweep.recipe}", *as_words({"recipe": sweep.set}), *overrides, *as_words({"recipe": point})]
     recipe, _, _ = parse_pretrain([*words, f"--data={data}", f"--run={out}"])
     if "base" in point or "base" in sweep.set:
@@ -114,10 +120,12 @@ def _trial(sweep: Sweep, point: dict[str, Any], data: Path, out: Path, overrides
     point = {field: _value(recipe.as_dict(), field) for field in point}
     name = ",".join(f"{field.removeprefix('method.')}={value}" for field, value in point.items())
     folder = out / "runs" / name
-    trial = Trial(name, point, recipe, [*words, f"--data={data}", f"--run={folder}"], folder)
-    if (result := score(trial)) and result["recipe"] != _plain(recipe):
-        differing = [key for key, value in _plain(recipe).items() if result["recipe"].get(key) != value]
-        raise UserError(f"{folder} holds a run of another {' and '.join(differing)}; take another --out")
+    trial = Trial(name, point, recipe, [*words, f"--data={data}", f"--run={folder}"], folder, labels)
+    if result := score(trial):
+        wanted = _plain(recipe) | {"labels": labels}
+        found = result["recipe"] | {"labels": result["labels"]}
+        if differing := [key for key, value in wanted.items() if found.get(key) != value]:
+            raise UserError(f"{folder} holds a run of another {' and '.join(differing)}; take another --out")
     return trial
 
 

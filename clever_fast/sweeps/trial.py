@@ -1,4 +1,7 @@
-"""One run of a sweep in a process of its own: `python -m clever_fast.sweeps.trial` with the words of `pretrain`."""
+"""One run of a sweep in a process of its own: `python -m clever_fast.sweeps.trial LABELS` with the words of `pretrain`.
+
+LABELS: how many images of each class vote, or null for all.
+"""
 
 import json
 import sys
@@ -7,7 +10,7 @@ from clever_fast import export, metrics
 from clever_fast.acceleration import accelerator
 from clever_fast.configuration import parse_pretrain
 from clever_fast.errors import UserError
-from clever_fast.evaluate import knn
+from clever_fast.evaluate import knn, labelled
 from clever_fast.evaluate.loading import load_encoder, untrained
 from clever_fast.failure import NotFiniteError
 from clever_fast.pipelines.reading import open_manifest
@@ -19,7 +22,7 @@ K = 20
 STOPPED = 3  # exit code of a run that was told to stop: neither finished nor failed
 
 
-def main(words: list[str]) -> int:
+def main(labels: int | None, words: list[str]) -> int:
     """Returns the exit code; the reason of a failure is the last line of standard error."""
     try:
         recipe, execution, run = parse_pretrain(words)
@@ -27,7 +30,7 @@ def main(words: list[str]) -> int:
         if not (run.run / export.NAME).exists():
             return STOPPED
         unfinished = run.run / "score.tmp"
-        unfinished.write_text(json.dumps(evaluate(recipe, execution, run), indent=2) + "\n")
+        unfinished.write_text(json.dumps(evaluate(recipe, execution, run, labels), indent=2) + "\n")
         unfinished.replace(run.run / SCORE)
     except (UserError, NotFiniteError, OSError) as error:
         print(error, file=sys.stderr)
@@ -35,9 +38,13 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def evaluate(recipe: Recipe, execution: Execution, run: Run) -> dict:
-    """k-NN accuracy in percent (k = 20) of every part of the features, and of all of them before training."""
-    bank = open_manifest(run.data, classes=run.classes)
+def evaluate(recipe: Recipe, execution: Execution, run: Run, labels: int | None) -> dict:
+    """k-NN accuracy in percent (k = 20) of every part of the features, and of all of them before training.
+
+    The first `labels` training images of each class vote.
+    """
+    images = open_manifest(run.data, classes=run.classes)
+    bank = images if labels is None else labelled.few_of_each_class(images, labels)
     query = open_manifest(run.data, split="val", classes=run.classes)
     knn.check(bank, query, (K,))
     machine = accelerator(execution)
@@ -51,6 +58,8 @@ def evaluate(recipe: Recipe, execution: Execution, run: Run) -> dict:
     return {
         "accuracy": accuracy,
         "k": K,
+        "labels": labels,
+        "images": len(images),
         "bank": len(bank),
         "queries": len(query),
         "loss": last["loss"],
@@ -61,4 +70,4 @@ def evaluate(recipe: Recipe, execution: Execution, run: Run) -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(json.loads(sys.argv[1]), sys.argv[2:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -69,13 +70,12 @@ def _start(trial: Trial, device: str | None) -> subprocess.Popen:
     log(trial).parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
     with log(trial).open("a") as file:
-        command = [sys.executable, "-m", "clever_fast.sweeps.trial", *trial.words]
+        command = [sys.executable, "-m", "clever_fast.sweeps.trial", json.dumps(trial.labels), *trial.words]
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
 
 
 def _outcome(trial: Trial, code: int, stopping: bool) -> Outcome:
-    if code == 0:
-        result = score(trial)
+    if result := score(trial):  # also of one that was told to stop when it had written it
         return Outcome(trial, f"{trial.name}: {result['accuracy']['trained all']:.2f} %", failed=False)
     if code == STOPPED or stopping:
         return Outcome(trial, f"{trial.name}: stopped", failed=False)

@@ -9,12 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
+from clever_fast.acceleration import accelerator
 from clever_fast.cli import main
 from clever_fast.errors import UserError
 from clever_fast.evaluate.loading import Encoder
 from clever_fast.evaluate.maps import feature_maps, has_keys, normalised, stride
 from clever_fast.models import BACKBONES
 from clever_fast.models.dense import dense_features
+from clever_fast.ops import selection
+from clever_fast.recipe import Execution
 from tests.recipes import VIT
 
 PARTS = {"all": slice(None), "IR": slice(0, 38), "EF": slice(38, None)}
@@ -30,7 +33,7 @@ def clips(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(small, images, tmp_path_factory):
-    from clever_fast.recipe import Execution, Run
+    from clever_fast.recipe import Run
     from clever_fast.train import train
 
     folder = tmp_path_factory.mktemp("run")
@@ -128,6 +131,9 @@ def test_saliency_writes_maps_a_picture_and_scores(clips, run, tmp_path, capsys)
     [
         (["video", "--size", "50"], "--size 50 must be a multiple of 16"),
         (["video", "--part", "XY"], "--part XY"),
+        (["video", "--previous", "-1"], "previous is -1; it must be at least 0"),
+        (["video", "--radius", "-3"], "radius is -3; it must be at least 0"),
+        (["video", "--neighbours", "0"], "neighbours is 0; it must be at least 1"),
         (["saliency", "--features", "keys"], "has no attention"),
         (["saliency", "--largest", "8"], "--largest 8 is smaller than a patch"),
     ],
@@ -150,10 +156,18 @@ def test_strides_and_maps_of_networks_without_patches(name):
     assert maps.shape == (1, pooled, 64 // step, 96 // step)
 
 
-def test_parts_and_keys_of_a_vit():
-    from clever_fast.acceleration import accelerator
-    from clever_fast.recipe import Execution
+@pytest.mark.parametrize("name", ["vit_mini_patch8", "resnet10_small", "vmamba_mini"])
+def test_weights_rounded_once_give_what_autocast_gives(name):
+    found, machine = encoder(BACKBONES[name]), accelerator(Execution(device="cpu", precision="bf16"))
+    images = torch.randn(2, 3, 64, 96)
+    maps = feature_maps(found, "all", machine)(images)
+    with torch.no_grad(), machine.autocast(), selection.use(machine.kernels):
+        wanted = dense_features(found.network, images.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(maps, wanted.float())
+    assert {weight.dtype for weight in found.network.parameters()} == {torch.float32}
 
+
+def test_parts_and_keys_of_a_vit():
     machine, vit = accelerator(Execution(device="cpu", precision="fp32")), encoder()
     images = normalised([Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8))], (40, 64))
     whole, ir = (feature_maps(vit, part, machine)(images) for part in ("all", "IR"))

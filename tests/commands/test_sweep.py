@@ -8,7 +8,7 @@ import yaml
 
 from clever_fast.cli import main
 from clever_fast.errors import UserError
-from clever_fast.sweeps import grid, table
+from clever_fast.sweeps import grid, table, workers
 
 RECIPE = "clever_resnet10_cifar10"
 
@@ -89,7 +89,7 @@ def test_runs_are_scored_once_and_what_failed_is_tried_again(images, tmp_path, c
     file, out = tmp_path / "sweep.yaml", tmp_path / "out"
     settings = {"recipe": RECIPE, "set": {"epochs": 1}, "grid": {"batch_size": [8, 1000]}}
     file.write_text(yaml.safe_dump(settings))
-    words = ["sweep", str(file), "--data", str(images), "--out", str(out), "--execution.threads", "1"]
+    words = ["sweep", str(file), "--data", str(images), "--out", str(out), "--execution.threads", "1", "--labels", "7"]
     assert main(words) == 1
     said = capsys.readouterr().out
     assert "batch_size=1000: failed: " in said
@@ -97,7 +97,7 @@ def test_runs_are_scored_once_and_what_failed_is_tried_again(images, tmp_path, c
     (result,) = json.loads((out / "scores.json").read_text())
     assert result["point"] == {"batch_size": 8}
     assert set(result["accuracy"]) == {"trained all", "trained IR", "trained EF", "untrained all"}
-    assert (result["bank"], result["queries"], result["epochs"]) == (24, 12, 1)
+    assert (result["images"], result["bank"], result["queries"], result["epochs"]) == (24, 21, 12, 1)
     (row,) = csv.DictReader((out / "scores.csv").open())
     assert float(row["trained all"]) == result["accuracy"]["trained all"]
     assert (out / "plot.png").read_bytes()[1:4] == b"PNG"
@@ -110,6 +110,18 @@ def test_runs_are_scored_once_and_what_failed_is_tried_again(images, tmp_path, c
     assert score.stat().st_mtime_ns == before
     assert main([*words, "--recipe.epochs", "2"]) == 2
     assert "holds a run of another epochs" in capsys.readouterr().err
+    assert main([*words, "--labels", "8"]) == 2
+    assert "holds a run of another labels" in capsys.readouterr().err
+    assert main([*words, "--out", str(tmp_path / "few"), "--labels", "1"]) == 2
+    assert "k-NN among 3 labelled images" in capsys.readouterr().err
+
+
+def test_a_run_that_was_told_to_stop_when_it_was_scored_is_done(planned):
+    (trial,) = planned({"epochs": [1]})
+    assert workers._outcome(trial, -15, stopping=True).line == "epochs=1: stopped"
+    trial.folder.mkdir(parents=True)
+    (trial.folder / grid.SCORE).write_text(json.dumps({"accuracy": {"trained all": 31.0}}))
+    assert workers._outcome(trial, -15, stopping=True).line == "epochs=1: 31.00 %"
 
 
 def record(accuracy: float, **point) -> dict:

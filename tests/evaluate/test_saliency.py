@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from clever_fast.errors import UserError
-from clever_fast.evaluate.saliency import LAYOUTS, Pair, check, find_pairs, measures, read_truth, summary
+from clever_fast.evaluate.saliency import LAYOUTS, Pair, centred, check, find_pairs, measures, read_truth, summary
+from clever_fast.evaluate.tokencut import tokencut
 
 
 def save(path, pixels):
@@ -101,3 +103,15 @@ def test_truth_is_what_is_not_black_and_in_lossy_files_what_is_nearer_to_white(t
     pixels[4:8] = 60
     assert (read_truth(save(tmp_path / "a.png", pixels)) == (pixels > 0)).all()
     assert not read_truth(save(tmp_path / "a.jpg", pixels)).any()
+
+
+def test_features_that_are_never_negative_need_centring():
+    """Of a ReLU: the object differs in half of the channels, by less than all have in common."""
+    generator = torch.Generator().manual_seed(0)
+    features = 1 + 0.1 * torch.randn(1, 16, 12, 14, generator=generator)
+    features[:, :8, 3:8, 4:9] += 0.8
+    truth = np.zeros((12, 14), bool)
+    truth[3:8, 4:9] = True
+    (plain,), (cut,) = tokencut(features), tokencut(centred(lambda images: images)(features))
+    assert (cut.mask == truth).all()
+    assert measures(truth, plain.mask * 1.0)[0] < 0.5
