@@ -86,7 +86,7 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
                 if query and epoch_ended and progress.epoch % run.knn_every == 0:
                     log.evaluation(progress, _knn(trained.method, manifest, query, recipe, machine))
                     reporter.clock.restart()
-                if saves and progress.step < end:
+                if saves and progress.step < end and not stop.raised:  # told to stop: the last one follows at once
                     save(progress, writer.begin)
             stop_if_not_finite(guard, batches, progress, run, execution, save)
             save(progress)
