@@ -81,7 +81,7 @@ def test_the_weights_after_a_restart_are_those_of_two_hosts_undisturbed_bit_for_
         "kill -9 of the process on the second of two hosts in step 4 (torchrun, elastic)",
         f"both hosts start again at step {again}, their newest checkpoint, and end with the weights of two hosts that "
         "nobody disturbed, bit for bit",
-        f"{4 - int(again)} steps, done again",
+        f"steps done again: {4 - int(again)}",
     )
 
 
@@ -102,5 +102,5 @@ def test_without_restarts_a_killed_rank_ends_the_job_everywhere_and_is_named(hos
         "the same without restarts (torchrun, static)",
         f"the job has ended on both hosts {seconds:.0f} s after it began; the one says that another process is gone, "
         "the launcher of the other names it and its signal",
-        f"{4 - step} steps, which the same command does again",
+        f"steps that the same command does again: {4 - step}",
     )
