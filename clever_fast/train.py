@@ -157,9 +157,9 @@ def _finish(
         return
     for path, reason in batches.replaced.items():
         log.say(f"replaced, unreadable since it was indexed: {path} ({reason})")
-    curves.draw(run.run)
-    if progress.step < progress.steps:
+    if progress.step < progress.steps:  # no time for curves: a scheduler may be counting
         log.say(f"stopped at step {progress.step} of {progress.steps}; the same command goes on from there")
         return
+    curves.draw(run.run)
     path = export.write_run(run.run, trained.method, recipe, progress.step)
     log.say(f"done: {path}, {run.run / checkpoint.NEWEST}, {run.run / curves.NAME}")
