@@ -33,7 +33,7 @@ def test_a_failed_run_is_replayed_to_what_failed_first(small, images, tmp_path, 
     finding = told.strip().splitlines()[-1]
     fault(
         f"a loss that is not finite at step {bundle['step']}, noticed at the report of step 4",
-        "the run ends with exit code 1 and leaves that step's batch, settings and the weights before it; `clever-fast "
+        "the run says so, ends and leaves that step's batch, settings and the weights before it; `clever-fast "
         f"replay` did the step again: “{finding}”",
         f"{4 - bundle['step']} steps, none of which changed a weight",
     )
