@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
-from clever_fast.benchmarks.loader import rate, settle
+from clever_fast.benchmarks.against_pil import rate, settle
 from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
 from clever_fast.benchmarks.photographs import write_jpegs
 from clever_fast.pipelines.evaluation import EvaluationLoader

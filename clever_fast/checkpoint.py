@@ -1,8 +1,10 @@
 """Checkpoints that are either whole or not there."""
 
+import io
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,15 +47,17 @@ def state_dict(trained: Trained, *, recipe: Recipe, data: dict[str, Any], step: 
     }
 
 
-def save(folder: Path, state: dict[str, Any], *, keep: int = 1) -> Path:
+def save(folder: Path, state: dict[str, Any], *, keep: int = 1, given_up: Callable[[], bool] = lambda: False) -> Path:
     """Write `checkpoint.pth` to a temporary file, sync it and rename it; the one before stays under its step's name.
 
+    given_up: asked at every write to the file, from when on the checkpoint is not wanted any more.
+
     Raises:
-        OSError: the disk is full or read-only; the newest checkpoint is then untouched.
+        OSError: the disk is full or read-only, or it was given up; the newest checkpoint is then untouched.
     """
     newest, temporary = folder / NEWEST, folder / TEMPORARY
     try:
-        with temporary.open("wb") as file:
+        with _Revocable(temporary, given_up) as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
@@ -189,6 +193,19 @@ def state_bytes(trained: Trained) -> int:
     """An upper bound of a checkpoint's size in bytes: weights, and two moments for each trained parameter."""
     weights = sum(t.numel() * t.element_size() for t in trained.method.state_dict().values())
     return weights + 2 * sum(4 * p.numel() for p in trained.method.parameters() if p.requires_grad)
+
+
+class _Revocable(io.BufferedWriter):
+    """A new file that takes no more once it is given up."""
+
+    def __init__(self, path: Path, given_up: Callable[[], bool]):
+        super().__init__(io.FileIO(path, "w"))
+        self.given_up = given_up
+
+    def write(self, data) -> int:
+        if self.given_up():
+            raise InterruptedError("given up for a newer state")
+        return super().write(data)
 
 
 @cache

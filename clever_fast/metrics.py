@@ -124,7 +124,10 @@ class Log:
         if self.active:
             self.screen.close()
             for logger in self.loggers:
-                logger.close()
+                try:
+                    logger.close()
+                except Exception as error:
+                    self.say(f"{logger.name} did not finish: {error}")
 
     def _write(self, kind: str, progress: Progress, values: dict[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -15,21 +15,21 @@ class SharedFlag:
     """
 
     def __init__(self) -> None:
-        self._raised = False
+        self.raised = False  # on this rank
         self._shared = torch.zeros(1, dtype=torch.int32)
         self._work: dist.Work | None = None
 
     def raise_(self) -> None:
-        self._raised = True
+        self.raised = True
 
     def seen_by_all(self) -> bool:
         """Whether any rank had raised the flag when the previous call was made; every rank calls it once a step."""
         if not dist.is_initialized():
-            return self._raised
+            return self.raised
         if self._work is not None:
             self._work.wait()
         seen = bool(self._shared.item())
-        self._shared.fill_(int(self._raised or seen))
+        self._shared.fill_(int(self.raised or seen))
         self._work = dist.all_reduce(self._shared, dist.ReduceOp.MAX, async_op=True)
         return seen
 

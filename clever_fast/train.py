@@ -86,7 +86,7 @@ def train(recipe: Recipe, execution: Execution, run: Run) -> Method:
                 if query and epoch_ended and progress.epoch % run.knn_every == 0:
                     log.evaluation(progress, _knn(trained.method, manifest, query, recipe, machine))
                     reporter.clock.restart()
-                if saves and progress.step < end:
+                if saves and progress.step < end and not stop.raised:  # told to stop: the last one follows at once
                     save(progress, writer.begin)
             stop_if_not_finite(guard, batches, progress, run, execution, save)
             save(progress)
@@ -157,9 +157,9 @@ def _finish(
         return
     for path, reason in batches.replaced.items():
         log.say(f"replaced, unreadable since it was indexed: {path} ({reason})")
-    curves.draw(run.run)
-    if progress.step < progress.steps:
+    if progress.step < progress.steps:  # no time for curves: a scheduler may be counting
         log.say(f"stopped at step {progress.step} of {progress.steps}; the same command goes on from there")
         return
+    curves.draw(run.run)
     path = export.write_run(run.run, trained.method, recipe, progress.step)
     log.say(f"done: {path}, {run.run / checkpoint.NEWEST}, {run.run / curves.NAME}")

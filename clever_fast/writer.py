@@ -1,5 +1,8 @@
 """Checkpoints written beside the training: a copy of the state, then a thread that serialises, syncs and renames."""
 
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +12,8 @@ import torch
 from torch import Tensor
 
 from clever_fast import checkpoint
+
+NICENESS = 10  # of the thread that writes, on Linux: training goes first
 
 
 class Writer:
@@ -22,8 +27,9 @@ class Writer:
 
     def __init__(self, folder: Path, keep: int, say: Callable[[str], None]):
         self.folder, self.keep, self.say = folder, keep, say
-        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._thread = ThreadPoolExecutor(1, "checkpoint", _be_nice)
         self._pending: Future | None = None
+        self._given_up = threading.Event()
         self._copy: Any = None  # kept: fresh memory costs more than the copy, pinned memory much more
 
     def begin(self, state: dict[str, Any]) -> None:
@@ -36,12 +42,14 @@ class Writer:
         self._pending = self._thread.submit(self._save, self._copy, copied)
 
     def write(self, state: dict[str, Any]) -> None:
-        """Returns once `state` is on the disk.
+        """Returns once `state` is on the disk. What was on its way there is given up: nobody needs it any more.
 
         Raises:
             OSError: the disk is full or read-only; the newest checkpoint is then untouched.
         """
+        self._given_up.set()
         self.wait()
+        self._given_up.clear()
         checkpoint.save(self.folder, state, keep=self.keep)
 
     def wait(self) -> None:
@@ -51,7 +59,8 @@ class Writer:
             if pending:
                 pending.result()
         except OSError as error:
-            self.say(f"{error}; training goes on, the checkpoint before stays")
+            if not self._given_up.is_set():
+                self.say(f"{error}; training goes on, the checkpoint before stays")
 
     def close(self) -> None:
         self.wait()
@@ -60,7 +69,12 @@ class Writer:
     def _save(self, state: dict[str, Any], copied: torch.cuda.Event | None) -> None:
         if copied:
             copied.synchronize()
-        checkpoint.save(self.folder, state, keep=self.keep)
+        checkpoint.save(self.folder, state, keep=self.keep, given_up=self._given_up.is_set)
+
+
+def _be_nice() -> None:
+    if sys.platform == "linux":  # elsewhere it would be that of the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
 
 
 def _copied(value: Any, old: Any) -> Any:

@@ -19,7 +19,7 @@ from clever_fast.train import build, train
 CPU = Execution(device="cpu", precision="fp32", threads=1)
 
 
-def test_a_failed_run_is_replayed_to_what_failed_first(small, images, tmp_path, capsys):
+def test_a_failed_run_is_replayed_to_what_failed_first(small, images, tmp_path, capsys, fault):
     recipe = small("dino", base_lr=1e30, min_lr=1.0, warmup_epochs=0, clip_grad=0.0)
     with pytest.raises(NotFiniteError, match="clever-fast replay"):
         train(recipe, CPU, Run(data=images, run=tmp_path, log_every=4))
@@ -30,6 +30,13 @@ def test_a_failed_run_is_replayed_to_what_failed_first(small, images, tmp_path, 
     assert f"step {bundle['step']} of" in told
     assert "not finite" in told
     assert checkpoint.load(weights)["step"] == bundle["step"]
+    finding = told.strip().splitlines()[-1]
+    fault(
+        f"a loss that is not finite at step {bundle['step']}, noticed at the report of step 4",
+        "the run says so, ends and leaves that step's batch, settings and the weights before it; `clever-fast "
+        f"replay` did the step again: “{finding}”",
+        f"{4 - bundle['step']} steps, none of which changed a weight",
+    )
     # The step before it was finite: the same bundle with healthy weights finds nothing.
     healthy = build(small("dino"), accelerator(CPU))
     state = checkpoint.load(weights)

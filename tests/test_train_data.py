@@ -22,7 +22,7 @@ def test_a_run_goes_on_from_the_shards_of_its_folder_bit_for_bit(small, images, 
     assert losses(tmp_path / "folder") == losses(tmp_path / "mixed")
 
 
-def test_a_folder_that_lost_or_gained_files_is_refused_until_it_is_as_before(small, images, tmp_path):
+def test_a_folder_that_lost_or_gained_files_is_refused_until_it_is_as_before(small, images, tmp_path, fault):
     data, run = tmp_path / "data", Run(data=tmp_path / "data", run=tmp_path / "run", log_every=1, stop_after=1)
     shutil.copytree(images, data)
     train(small(), CPU, run)
@@ -35,9 +35,14 @@ def test_a_folder_that_lost_or_gained_files_is_refused_until_it_is_as_before(sma
     (data / "train/bars/new.jpg").unlink()
     (tmp_path / "0.jpg").rename(data / "train/bars/0.jpg")
     train(small(), CPU, Run(data=data, run=tmp_path / "run", log_every=1, stop_after=2))
+    fault(
+        "between two starts the data folder gained a file, or lost one and gained another",
+        "refused with both counts; once the folder was as before the same command went on",
+        "nothing",
+    )
 
 
-def test_files_that_go_and_come_while_a_run_is_fed(small, images, tmp_path, capsys, monkeypatch):
+def test_files_that_go_and_come_while_a_run_is_fed(small, images, tmp_path, capsys, monkeypatch, fault):
     """What is gone is replaced and reported, what is new waits for another run."""
     data = tmp_path / "data"
     shutil.copytree(images, data)
@@ -53,3 +58,9 @@ def test_files_that_go_and_come_while_a_run_is_fed(small, images, tmp_path, caps
     shown = capsys.readouterr().out
     assert "bars/3.jpg (the file is gone)" in shown
     assert "new.jpg" not in shown
+    fault(
+        "the data folder loses a file and gains one while a run reads it",
+        "the next readable image takes the place of the one that is gone, which is reported with the reason; the new "
+        "one waits for another run",
+        "1 image of 24",
+    )

@@ -58,12 +58,37 @@ def test_one_at_a_time_and_in_order(writer, tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "save", watched)
     for step in range(6):
-        (writer.write if step % 3 == 2 else writer.begin)(state(torch.full((100_000,), float(step)), step))
+        writer.begin(state(torch.full((100_000,), float(step)), step))
     writer.wait()
     assert order == list(range(6))
     assert max(most) == 1
     saved = checkpoint.load(tmp_path / checkpoint.NEWEST)
     assert saved["step"] == saved["optimizer"]["state"][0]["m"][0] == 5
+
+
+def test_the_last_one_does_not_wait_for_one_on_its_way(writer, said, tmp_path, monkeypatch):
+    writer.write(state(torch.zeros(3), 1))
+    original, begun, there = torch.save, threading.Event(), []
+
+    def slow(content, file):
+        if content["step"] == 2:
+            file.write(b"half of it")
+            begun.set()
+            assert writer._given_up.wait(10)
+        there.append((content["step"], checkpoint.load(tmp_path / checkpoint.NEWEST)["step"]))
+        original(content, file)
+
+    monkeypatch.setattr(torch, "save", slow)
+    writer.begin(state(torch.zeros(3), 2))
+    assert begun.wait(10)
+    writer.write(state(torch.zeros(3), 3))
+    assert there == [(2, 1), (3, 1)]  # the one before stays until the last is whole
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.NEWEST]
+    assert checkpoint.load(tmp_path / checkpoint.NEWEST)["step"] == 3
+    assert not said
+    writer.begin(state(torch.zeros(3), 4))
+    writer.wait()
+    assert checkpoint.load(tmp_path / checkpoint.NEWEST)["step"] == 4
 
 
 def test_the_memory_of_a_copy_serves_the_next(writer):

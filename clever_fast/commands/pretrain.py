@@ -1,5 +1,7 @@
 """`clever-fast pretrain`: train a recipe, or go on where it stopped."""
 
+import atexit
+import gc
 import socket
 import sys
 
@@ -12,6 +14,7 @@ from clever_fast.train import train
 def pretrain(words: list[str]) -> int:
     """Returns the exit code: 0 also for a run that was told to stop, 1 for a loss not finite, a disk that failed or
     another process that is gone."""
+    atexit.register(gc.freeze)  # or Python walks over all of torch's objects again, in a second that schedulers count
     try:
         train(*parse_pretrain(words))
     except (NotFiniteError, OSError) as error:

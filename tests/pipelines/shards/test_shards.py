@@ -219,7 +219,7 @@ def test_what_is_wrong_is_named_and_left_out(tmp_path):
     assert {path for path in tmp_path.parent.rglob("*") if ".clever_fast" not in path.parts} == before
 
 
-def test_a_second_member_and_a_shard_cut_off_are_named(tmp_path):
+def test_a_second_member_and_a_shard_cut_off_are_named(tmp_path, fault):
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         for name, data in [*sample("a").items(), *sample("a", b"1", 1).items(), *sample("b").items()]:
@@ -235,9 +235,14 @@ def test_a_second_member_and_a_shard_cut_off_are_named(tmp_path):
         "a second member of this name"
     ]
     assert manifest.unreadable["x.tar"].startswith("cut off: no end mark after")
+    fault(
+        "a shard is cut off, and holds two members of one name",
+        f"both are named (“{manifest.unreadable['x.tar']}”); the images before the cut are used, the first of the name",
+        "what lay behind the cut",
+    )
 
 
-def test_verify_names_what_is_wrong(images, tmp_path):
+def test_verify_names_what_is_wrong(images, tmp_path, fault):
     build(images, tmp_path)
     names = sorted(path.name for path in tmp_path.glob("*.tar"))
     assert verify(find_shards(tmp_path, "train")) == (24, {})
@@ -258,9 +263,15 @@ def test_verify_names_what_is_wrong(images, tmp_path):
     path = open_manifest(images).paths[int(image.name[:-4])]
     assert faults[path] == "truncated or corrupt JPEG"
     assert 0 < sound < 24
+    fault(
+        f"of {len(names)} shards one is missing, one is shorter and one has other bytes",
+        "training refuses them, naming the missing one; `shard verify` names all three and the broken image: "
+        f"“{faults[names[0]]}”, “{faults[names[1]]}”, “{faults[names[2]]}”, “{faults[path]}”",
+        "nothing",
+    )
 
 
-def test_a_member_that_breaks_after_indexing_is_replaced(images, tmp_path):
+def test_a_member_that_breaks_after_indexing_is_replaced(images, tmp_path, fault):
     build(images, tmp_path, size=10**6)
     manifest = open_manifest(tmp_path)
     (shard,) = tmp_path.glob("*.tar")
@@ -278,6 +289,12 @@ def test_a_member_that_breaks_after_indexing_is_replaced(images, tmp_path):
     manifest.places.shards.store._opened.cache_clear()
     assert list(gone) == []
     assert set(gone.broken.values()) == {"the file is gone"}
+    fault(
+        "an image of a shard becomes zeros after it was indexed",
+        "the next readable image takes its place, which is reported: "
+        f"{manifest.paths[4]} ({loader.replaced[manifest.paths[4]]})",
+        "1 image of 24",
+    )
 
 
 @pytest.mark.parametrize(
