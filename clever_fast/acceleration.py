@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from clever_fast import distributed
 from clever_fast.errors import UserError
 from clever_fast.methods import Method
+from clever_fast.models import share_statistics
 from clever_fast.ops.selection import Kernels
 from clever_fast.recipe import Execution, OptimizerForm
 
@@ -73,16 +74,17 @@ class Accelerator:
                     "statistics would change between a forward pass and its repetition: add --execution.compile off"
                 )
             if any(isinstance(m, nn.SyncBatchNorm) for m in norms):
-                continue  # its collectives would cut the graph at every layer
+                continue  # asks every rank's count at every layer, which cuts the graph
             # One graph for each crop size; drop path draws what it would draw uncompiled (fallback_random).
             options = {"fallback_random": True, "triton.cudagraphs": self.compile == "graphs"}
             network.compile(fullgraph=True, dynamic=False, options=options)
         return method
 
     def place(self, module: nn.Module) -> nn.Module:
-        """Move to the device; on GPUs BatchNorm shares its statistics over the ranks (torch's is GPU-only)."""
-        if self.device.type == "cuda" and distributed.world_size() > 1:
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        """Move to the device; BatchNorm shares its statistics over the ranks."""
+        if distributed.world_size() > 1:
+            released = self.kernels == "released" and self.device.type == "cuda"  # torch's knows GPUs only
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module) if released else share_statistics(module)
         return module.to(
             self.device, memory_format=torch.channels_last if self.channels_last else torch.preserve_format
         )

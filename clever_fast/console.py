@@ -28,8 +28,6 @@ def header(recipe: Recipe, machine: Accelerator, manifest: Manifest, progress: P
         f"{recipe.epochs} epochs{warmup} of {progress.steps_per_epoch} steps on {machine}"
         + (f", resumed at step {progress.step}" if progress.step else ""),
     ]
-    if machine.device.type == "cpu" and world > 1:
-        lines.append("any BatchNorm uses each process's own statistics: synchronised statistics need GPUs")
     return "\n".join(lines)
 
 

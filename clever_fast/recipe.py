@@ -139,9 +139,9 @@ class Execution:
         channels_last: memory format of convolutions.
         kernels: of the losses, the clip and the teacher's average: fused (on a GPU; a CPU runs the reference), the
             reference, or as the released code does it: pair after pair, tensor after tensor, attention in three steps.
-        compile: torch.compile of the backbones, whole and for each crop size, but for those with synchronised
-            BatchNorm; auto is on on a GPU. `graphs` replays them as CUDA graphs besides, for batches so small that
-            launches bind.
+        compile: torch.compile of the backbones, whole and for each crop size, but for those with torch's synchronised
+            BatchNorm (`plain` on several GPUs); auto is on on a GPU. `graphs` replays them as CUDA graphs besides, for
+            batches so small that launches bind.
         checkpointing: recompute the student's blocks in the backward pass instead of keeping their activations, for
             batches that do not fit otherwise; about a third more work.
         optimizer: `fused` is torch's in one launch for all parameters, which also skips a failed step by itself. With

@@ -12,7 +12,7 @@ from clever_fast.errors import UserError
 from clever_fast.methods import Batch, Ddcl, Progress, SimSiam
 from clever_fast.methods.ddcl import absolute
 from clever_fast.methods.simsiam import similarity, spread
-from clever_fast.models import BACKBONES, Projector
+from clever_fast.models import BACKBONES, Projector, share_statistics
 from tests.recipes import siamese
 
 START = Progress(0, 10, 5)
@@ -205,8 +205,9 @@ def one_rank(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
     data = Batch(*torch.load(f"{folder}/batch.pth", weights_only=True))
     found = {}
-    for mode in ("eval", "train"):
+    for mode in ("eval", "train", "shared"):
         method = frozen_statistics() if mode == "eval" else build("ddcl")
+        method = share_statistics(method) if mode == "shared" else method
         model = DistributedDataParallel(method, static_graph=True, gradient_as_bucket_view=True)
         model(shares(data)[rank], START)["loss"].backward()
         found[mode] = {name: p.grad.clone() for name, p in method.named_parameters()}
@@ -215,8 +216,8 @@ def one_rank(rank: int, folder: str) -> None:
 
 
 def test_two_ranks_have_the_gradient_of_the_whole_batch(tmp_path):
-    """Without batch statistics it is one process's, though the ranks' own similarities have opposite signs. With them,
-    on a CPU, it is the mean of what the halves have with their own statistics, as documented."""
+    """Without batch statistics, or with those of all ranks, it is one process's, though the ranks' own similarities
+    have opposite signs. With their own statistics it is the mean of what the halves have."""
     data = opposite_signs()
     torch.save(tuple(data), tmp_path / "batch.pth")
     mp.spawn(one_rank, (str(tmp_path),), nprocs=2)
@@ -227,8 +228,10 @@ def test_two_ranks_have_the_gradient_of_the_whole_batch(tmp_path):
     assert (naive["projector2.0.weight"] - whole["projector2.0.weight"]).abs().max() > 1e-6  # the test can fail
     for name, expected in whole.items():
         torch.testing.assert_close(ranks[0]["eval"][name], expected, rtol=1e-5, atol=1e-8)
+    for name, expected in gradients(build("ddcl"), data).items():
+        torch.testing.assert_close(ranks[0]["shared"][name], expected, rtol=1e-4, atol=1e-6)
     for name in whole:
-        for mode in ("eval", "train"):
+        for mode in ("eval", "train", "shared"):
             assert torch.equal(ranks[0][mode][name], ranks[1][mode][name]), name
     halves = [build("ddcl") for _ in range(2)]
     terms = [half(part, START) for half, part in zip(halves, shares(data))]

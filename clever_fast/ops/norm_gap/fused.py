@@ -8,10 +8,16 @@ from clever_fast.ranges import ranged
 DEVICES = ("cuda", "cpu")
 
 
+def _dtype(tensors: list[Tensor]) -> torch.dtype:
+    """Of the totals: at least float32."""
+    return torch.promote_types(tensors[0].dtype, torch.float32)
+
+
 @torch.library.custom_op("clever_fast::norm_gap", mutates_args=(), device_types=DEVICES)
 def norm_gap(left: list[Tensor], right: list[Tensor]) -> tuple[Tensor, Tensor]:
     """The gap and the totals (2,)."""
-    norms = torch.stack(torch._foreach_norm([*left, *right], dtype=torch.float32)).square()
+    tensors = [*left, *right]
+    norms = torch.stack(torch._foreach_norm(tensors, dtype=_dtype(tensors))).square()
     totals = torch.stack([norms[: len(left)].sum(), norms[len(left) :].sum()])
     return (totals[0] - totals[1]).abs(), totals
 
@@ -24,8 +30,8 @@ def backward(grad: Tensor, totals: Tensor, left: list[Tensor], right: list[Tenso
 
 @norm_gap.register_fake
 def _(left, right):
-    first = (left or right)[0]
-    return first.new_empty((), dtype=torch.float32), first.new_empty(2, dtype=torch.float32)
+    first, dtype = (left or right)[0], _dtype([*left, *right])
+    return first.new_empty((), dtype=dtype), first.new_empty(2, dtype=dtype)
 
 
 @backward.register_fake
