@@ -2,7 +2,7 @@
 
     python -m clever_fast.benchmarks.scaling_check
 
-Measured one after another: the step of one process alone, the steps of two that do not know each other, gloo's
+Measured one after another: the step of one process alone, the steps of two that only begin together, gloo's
 all-reduce of the gradients' bytes alone, and the step of two processes under DDP. Each process has one core, which also
 runs gloo, so the assumed overlap is 0.
 """
