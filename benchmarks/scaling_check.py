@@ -2,7 +2,7 @@
 
     python -m clever_fast.benchmarks.scaling_check
 
-Measured one after another: the step of one process alone, the steps of two that do not know each other, gloo's
+Measured one after another: the step of one process alone, the steps of two that only begin together, gloo's
 all-reduce of the gradients' bytes alone, and the step of two processes under DDP. Each process has one core, which also
 runs gloo, so the assumed overlap is 0.
 """
@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,14 +84,19 @@ def compare(recipe: Recipe, steps: int) -> dict:
 
 
 def processes(function, count: int, joined: bool, *arguments) -> dict[str, float]:
-    """Run `function(*arguments)` in `count` processes of one core each; the times of the first, summed up."""
+    """Run `function(*arguments, together)` in `count` processes of one core each; the times of the first, summed up.
+
+    `together` returns once all of them have called it: cores that share a cache or a pipeline slow one another.
+    """
     context = torch.multiprocessing.get_context("spawn")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    queue = context.SimpleQueue()
+    queue, together = context.SimpleQueue(), context.Barrier(count)
     started = [
-        context.Process(target=_process, args=(queue, rank, count if joined else 1, port, function, arguments))
+        context.Process(
+            target=_process, args=(queue, rank, count if joined else 1, port, function, (*arguments, together.wait))
+        )
         for rank in range(count)
     ]
     for process in started:
@@ -111,25 +117,27 @@ def _process(queue, rank: int, world: int, port: int, function, arguments: tuple
     queue.put((rank, times))
 
 
-def step_seconds(recipe: Recipe, steps: int) -> list[float]:
+def step_seconds(recipe: Recipe, steps: int, together: Callable[[], object]) -> list[float]:
     """Of each step on noise, past two that warm up."""
     machine = accelerator(Execution(device="cpu", precision="fp32", threads=1))
     trained = build(recipe, machine)
     guard = FailureGuard(trained.method, machine.device, overflow_is_normal=False)
     model, batch, times = machine.parallel(trained.method), noise(recipe, machine), []
     for step in range(steps + 2):
+        together()
         begin = time.perf_counter()
         train_step(model, trained, guard, batch, Progress(1000 + step, 100_000, 500), recipe, machine)
         times.append(time.perf_counter() - begin)
     return times[2:]
 
 
-def all_reduce_seconds(size: int, times: int) -> list[float]:
+def all_reduce_seconds(size: int, times: int, together: Callable[[], object]) -> list[float]:
     """Of gloo's sum over so many bytes, in buckets of 25 MiB as DDP sends them, past two that warm up."""
     distributed.start(torch.device("cpu"))
     buckets = torch.zeros(size // 4).split(25 * 2**18)
     measured = []
     for _ in range(times + 2):
+        together()
         begin = time.perf_counter()
         for work in [dist.all_reduce(bucket, async_op=True) for bucket in buckets]:
             work.wait()
