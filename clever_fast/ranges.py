@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -13,13 +13,7 @@ F = TypeVar("F", bound=Callable)
 Listener = Callable[[str], AbstractContextManager]
 
 
-class _Off:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-_OFF = _Off()
+_OFF = nullcontext()  # not a class of ours: torch 2.11's dynamo enters none in compiled code
 _listeners: tuple[Listener, ...] = ()
 _epoch: tuple[int, ExitStack] | None = None
 
