@@ -60,6 +60,7 @@ def counted() -> Iterator[Traffic]:
 
     traffic, builder = Traffic(), interpreter.InterpreterBuilder
     load, store, run = builder.create_masked_load, builder.create_masked_store, interpreter.GridExecutor.__call__
+    patch = interpreter._patch_lang_tensor
 
     def create_masked_load(self, pointers, mask, *rest):
         loaded = load(self, pointers, mask, *rest)
@@ -75,14 +76,19 @@ def counted() -> Iterator[Traffic]:
         with torch._C._DisableTorchDispatch():  # the interpreter's own copies move nothing on a GPU
             return run(self, *args, **kwargs)
 
+    def patch_lang_tensor(tensor, scope):
+        patch(tensor, scope)
+        # Triton 3.6 asks numpy for the int of an array of one element, which numpy 2.4 refuses
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
     builder.create_masked_load, builder.create_masked_store = create_masked_load, create_masked_store
-    interpreter.GridExecutor.__call__ = call
+    interpreter.GridExecutor.__call__, interpreter._patch_lang_tensor = call, patch_lang_tensor
     try:
         with TorchTraffic(traffic):
             yield traffic
     finally:
         builder.create_masked_load, builder.create_masked_store = load, store
-        interpreter.GridExecutor.__call__ = run
+        interpreter.GridExecutor.__call__, interpreter._patch_lang_tensor = run, patch
 
 
 def fused(form: str, N: int, K: int, dtype: torch.dtype = torch.bfloat16) -> dict[str, Traffic]:
