@@ -123,7 +123,7 @@ def _trial(
     trial = Trial(name, point, recipe, [*words, f"--data={data}", f"--run={folder}"], folder, labels)
     if result := score(trial):
         wanted = _plain(recipe) | {"labels": labels}
-        found = result["recipe"] | {"labels": result["labels"]}
+        found = result["recipe"] | {"labels": result.get("labels")}
         if differing := [key for key, value in wanted.items() if found.get(key) != value]:
             raise UserError(f"{folder} holds a run of another {' and '.join(differing)}; take another --out")
     return trial
