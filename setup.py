@@ -1,4 +1,4 @@
-"""Builds csrc/ into clever_fast/_C.so and maps the folders `pipelines` and `benchmarks` into the package.
+"""Builds csrc/ into clever_fast/_C.so.
 
 The library holds CPU kernels and, where nvcc is found, CUDA kernels; it uses torch's stable ABI, so one binary serves
 torch 2.11 and newer. Only torch's headers and libraries are needed: torch is not imported and no GPU is asked.
@@ -25,7 +25,6 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-MAPPED = ("pipelines", "benchmarks")
 OLDEST_TORCH = "0x020B000000000000ULL"  # 2.11: what the stable ABI's headers may assume
 ARCHITECTURES = "8.0;9.0;10.0+PTX"
 CXX_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-Wall", "-Wno-psabi"]
@@ -117,13 +116,9 @@ if not (TORCH and COMPILER):
     missing = "a C++ compiler" if TORCH else "torch 2.11 or newer (install it first)"
     say(f"clever_fast: without {missing} no kernels are built; the slow reference operators will run")
 
-packages = find_packages(include=["clever_fast", "clever_fast.*"])
-for folder in MAPPED:
-    packages += [f"clever_fast.{name}" for name in find_packages(include=[folder, f"{folder}.*"])]
-
 setup(
-    packages=packages,
-    package_dir={f"clever_fast.{folder}": folder for folder in MAPPED},
+    # clever_fast/pipelines and clever_fast/benchmarks are links to the folders beside it
+    packages=find_packages(include=["clever_fast", "clever_fast.*"]),
     ext_modules=[
         Extension(
             "clever_fast._C",

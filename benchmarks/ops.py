@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clever_fast.benchmarks import machine_code
+from clever_fast.benchmarks.checks import machine_code
 from clever_fast.benchmarks.gpu_timing import copy_bandwidth, event_ms, graph_ms
 from clever_fast.benchmarks.measure import conditions
 from clever_fast.benchmarks.traffic import TEMPERATURES, G, V
@@ -27,7 +27,7 @@ from clever_fast.ops.crop_pairs import crop_pairs_loss
 from clever_fast.ops.distillation_loss.reference import distillation_loss as cross_entropy
 from clever_fast.ops.orthogonality_loss.reference import orthogonality_loss as orthogonality
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 TESTS = ("test_losses.py", "test_crop_pairs.py", "test_tensor_lists.py", "test_fused_training.py")
 FORMS = ("cross_entropy", "cosine")
 # bandwidth in B/s (A100: datasheet; H200: a large copy), multiprocessors, clock in Hz, compute capability

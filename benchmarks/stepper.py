@@ -12,7 +12,7 @@ import torch
 from clever_fast.acceleration import Accelerator
 from clever_fast.benchmarks.energy import energy_meter
 from clever_fast.methods import Batch, Progress
-from clever_fast.metrics import Clock
+from clever_fast.monitoring.metrics import Clock
 from clever_fast.optimization import FailureGuard
 from clever_fast.recipe import Recipe
 from clever_fast.train import build, train_step

@@ -156,7 +156,7 @@ def cores() -> Iterator[Finding]:
 
 
 def manifest_of(data: Path, classes: Path | None) -> Iterator[Finding]:
-    from clever_fast.pipelines.reading import open_manifest
+    from clever_fast.pipelines.manifest import open_manifest
 
     manifest = open_manifest(data, classes=classes, progress=True)
     bad = len(manifest.unreadable)

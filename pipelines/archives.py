@@ -10,7 +10,7 @@ from pathlib import Path
 from clever_fast.errors import UserError
 from clever_fast.pipelines.listing import Listing
 from clever_fast.pipelines.matlab import read_array
-from clever_fast.pipelines.reading import Manifest, index_listing
+from clever_fast.pipelines.manifest import Manifest, index_listing
 
 Labelled = list[tuple[str, int]]  # (path of an image, its label)
 

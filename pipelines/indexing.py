@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clever_fast.bar import images_bar
+from clever_fast.progress import images_bar
 from clever_fast.errors import UserError
 from clever_fast.pipelines.listing import Listing
 

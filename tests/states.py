@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from clever_fast import checkpoint, metrics
+from clever_fast import checkpoint
+from clever_fast.monitoring import metrics
 
 
 def steps(folder: Path) -> list[int]:

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from clever_fast.acceleration import accelerator
-from clever_fast.benchmarks import memory
+from clever_fast.benchmarks.checks import memory
 from clever_fast.errors import UserError
 from clever_fast.methods import Batch, Progress
 from clever_fast.models import BACKBONES
@@ -123,7 +123,7 @@ def test_compilation_changes_no_weight_and_no_drop_path_and_happens_once(trainab
 
 def test_an_evaluation_compiles_nothing(trainable, images):
     from clever_fast.evaluate.features import features
-    from clever_fast.pipelines.reading import open_manifest
+    from clever_fast.pipelines.manifest import open_manifest
 
     machine = accelerator(replace(CPU, compile="on"))
     method = build(trainable(VIT), machine).method

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clever_fast import checkpoint, metrics
+from clever_fast import checkpoint
+from clever_fast.monitoring import metrics
 from clever_fast.cli import COMMANDS, main
 from clever_fast.configuration import parse_pretrain
 from clever_fast.errors import UserError

@@ -9,7 +9,7 @@ import torch.multiprocessing as mp
 
 from clever_fast import distributed
 from clever_fast.errors import UserError
-from clever_fast.stopping import SharedFlag
+from clever_fast.signals import SharedFlag
 
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_WORLD_SIZE")
 

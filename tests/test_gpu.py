@@ -6,7 +6,8 @@ from functools import cache
 import pytest
 import torch
 
-from clever_fast import checkpoint, metrics
+from clever_fast import checkpoint
+from clever_fast.monitoring import metrics
 from clever_fast.acceleration import accelerator
 from clever_fast.methods import Batch, Progress
 from clever_fast.models import BACKBONES

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from clever_fast import checkpoint, metrics
-from clever_fast.failure import NotFiniteError
+from clever_fast import checkpoint
+from clever_fast.monitoring import metrics
+from clever_fast.nonfinite.stop import NotFiniteError
 from clever_fast.recipe import EXECUTIONS, Execution, Run
 from clever_fast.train import train
 from tests.images import readable, unreadable

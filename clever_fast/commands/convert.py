@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clever_fast.bar import images_bar
+from clever_fast.progress import images_bar
 from clever_fast.errors import UserError
 
 BATCHES = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}

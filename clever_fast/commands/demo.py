@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from clever_fast import metrics, report
+from clever_fast.monitoring import metrics
+from clever_fast.commands import demo_report
 from clever_fast.commands.evaluate import Inputs, knn
 from clever_fast.commands.synthesize import synthesize
 from clever_fast.errors import UserError
 from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS
 from clever_fast.pipelines.preview import contact_sheet
-from clever_fast.pipelines.reading import open_manifest
+from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.recipe import Execution, Run
 from clever_fast.recipes import RECIPES
 from clever_fast.train import train
@@ -60,7 +61,7 @@ def demo(
     knn(Inputs(run=run, data=data))
     shutil.copyfile(run / "curves.png", out / "curves.png")
     scores = json.loads((run / "knn.json").read_text())
-    page = report.write(out, run, chosen, scores, seconds=time.perf_counter() - begin)
+    page = demo_report.write(out, run, chosen, scores, seconds=time.perf_counter() - begin)
     print(f"\n{page}: what happened, how fast, and what to do next\n{out / 'preview.png'}, {out / 'curves.png'}")
 
 

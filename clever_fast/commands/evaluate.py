@@ -14,7 +14,7 @@ from clever_fast.evaluate.finetune import finetune as evaluate_finetuned
 from clever_fast.evaluate.heads import Fitting
 from clever_fast.evaluate.knn import compare
 from clever_fast.evaluate.linear import linear as evaluate_linear
-from clever_fast.evaluate.loading import untrained, with_parts
+from clever_fast.encoders.encoder import untrained, with_parts
 from clever_fast.evaluate.results import Results
 from clever_fast.evaluate.robustness import robustness as evaluate_robustness
 from clever_fast.evaluate.rotation import rotation as evaluate_rotation

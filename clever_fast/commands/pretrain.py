@@ -7,7 +7,7 @@ import sys
 
 from clever_fast import distributed
 from clever_fast.configuration import parse_pretrain
-from clever_fast.failure import NotFiniteError
+from clever_fast.nonfinite.stop import NotFiniteError
 from clever_fast.train import train
 
 

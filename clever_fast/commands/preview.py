@@ -31,7 +31,7 @@ def preview(
     """
     from clever_fast.pipelines.policies import POLICIES
     from clever_fast.pipelines.preview import contact_sheet
-    from clever_fast.pipelines.reading import open_manifest
+    from clever_fast.pipelines.manifest import open_manifest
 
     if images < 1:
         raise UserError(f"--images {images} is too few: give at least 1")

@@ -13,10 +13,10 @@ from clever_fast.acceleration import Accelerator, accelerator
 from clever_fast.benchmarks.measure import conditions
 from clever_fast.errors import UserError
 from clever_fast.evaluate import labelled, results
-from clever_fast.evaluate.loading import Encoder, load_encoder, with_parts
+from clever_fast.encoders.encoder import Encoder, load_encoder, with_parts
 from clever_fast.evaluate.results import Results
 from clever_fast.pipelines.archives import ARCHIVES, open_archive
-from clever_fast.pipelines.reading import Manifest, open_manifest
+from clever_fast.pipelines.manifest import Manifest, open_manifest
 from clever_fast.recipe import Execution
 
 FILE_WIDTH = 200  # columns of a table that no terminal shows

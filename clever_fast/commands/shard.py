@@ -33,7 +33,7 @@ def build(
         threads: Decoding threads where the folder must be indexed first; 0 is one per core.
     """
     from clever_fast.pipelines.listing import SPLITS, subfolders
-    from clever_fast.pipelines.reading import open_manifest
+    from clever_fast.pipelines.manifest import open_manifest
     from clever_fast.pipelines.shards.building import build_shards
 
     if megabytes < 1:
@@ -90,7 +90,7 @@ def index(data: str, *, split: str = "train", threads: int = 0, force: bool = Fa
         threads: Threads; 0 is one per core.
         force: Look again at shards that are indexed.
     """
-    from clever_fast.pipelines.reading import open_manifest
+    from clever_fast.pipelines.manifest import open_manifest
 
     _shards(data, split)
     manifest = open_manifest(data, split=split, threads=threads, progress=True, force=force)

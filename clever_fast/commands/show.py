@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from clever_fast.acceleration import Accelerator, accelerator
 from clever_fast.errors import UserError
-from clever_fast.evaluate.loading import Encoder, load_encoder
+from clever_fast.encoders.encoder import Encoder, load_encoder
 from clever_fast.models.dense import patch
-from clever_fast.pipelines.reading import open_manifest
+from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.recipe import Execution
 from clever_fast.show.images import Picture, pictures, read, spread
 

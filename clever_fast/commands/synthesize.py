@@ -12,7 +12,7 @@ from typing import Literal
 
 from PIL import Image
 
-from clever_fast.bar import images_bar
+from clever_fast.progress import images_bar
 from clever_fast.errors import UserError
 
 MARKER = "synthetic.json"
@@ -129,7 +129,7 @@ def clips(
 
 
 def _write_clip(out: Path, frames: int, objects: int, size: int, seed: int, job: tuple[str, int]) -> None:
-    from clever_fast.evaluate.masks import write_mask
+    from clever_fast.evaluate.segmentation.masks import write_mask
     from clever_fast.synthetic.clips import clip, still
 
     kind, index = job

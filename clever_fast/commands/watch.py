@@ -5,7 +5,7 @@ from pathlib import Path
 
 from clever_fast.configuration import Parser
 from clever_fast.errors import UserError
-from clever_fast.watching import LOG, Records, frame
+from clever_fast.monitoring.watching import LOG, Records, frame
 
 
 def watch(words: list[str]) -> None:

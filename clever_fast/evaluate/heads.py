@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clever_fast import distributed, schedules
-from clever_fast.bar import images_bar
+from clever_fast.progress import images_bar
 from clever_fast.data import send
 from clever_fast.errors import UserError
 from clever_fast.evaluate.features import Labelled

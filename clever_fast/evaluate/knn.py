@@ -12,9 +12,9 @@ from clever_fast.acceleration import Accelerator
 from clever_fast.errors import UserError
 from clever_fast.evaluate import labelled
 from clever_fast.evaluate.features import features, raw_pixels
-from clever_fast.evaluate.loading import Encoder
+from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate.results import Row
-from clever_fast.pipelines.reading import Manifest
+from clever_fast.pipelines.manifest import Manifest
 
 TEMPERATURE = 0.07
 NEIGHBOURS = (10, 20, 100, 200)

@@ -7,7 +7,7 @@ import numpy as np
 
 from clever_fast.errors import UserError
 from clever_fast.pipelines.parameters import PERMUTATION, generator
-from clever_fast.pipelines.reading import Manifest
+from clever_fast.pipelines.manifest import Manifest
 
 
 def check(bank: Manifest, query: Manifest) -> None:

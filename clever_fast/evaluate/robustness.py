@@ -10,10 +10,10 @@ from clever_fast.evaluate import knn, labelled, metrics
 from clever_fast.evaluate.features import features, for_linear, repeated_features
 from clever_fast.evaluate.heads import Fitting
 from clever_fast.evaluate.linear import choose, fit_cached, scores, with_original
-from clever_fast.evaluate.loading import Encoder
+from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate.results import Row
 from clever_fast.pipelines.perturbations import PUBLISHED, Perturbation
-from clever_fast.pipelines.reading import Manifest
+from clever_fast.pipelines.manifest import Manifest
 
 Classifier = Literal["knn", "linear"]
 

@@ -18,7 +18,7 @@ from clever_fast.methods.distillation import (
 from clever_fast.methods.method import Batch, Method, Progress
 from clever_fast.methods.monitoring import assignments, spread
 from clever_fast.models import Backbone, DinoHead
-from clever_fast.ranges import range_
+from clever_fast.tracing import range_
 
 
 @dataclass(frozen=True, kw_only=True)

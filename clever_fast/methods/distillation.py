@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from clever_fast import distributed, ops, schedules
 from clever_fast.methods.method import Batch, Progress
-from clever_fast.ranges import range_
+from clever_fast.tracing import range_
 
 
 class HeadedBackbone(nn.Module):

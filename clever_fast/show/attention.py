@@ -8,7 +8,7 @@ from torch import nn
 
 from clever_fast.acceleration import Accelerator
 from clever_fast.models.dense import class_attention
-from clever_fast.pipelines.sheet import Tile, sheet_of
+from clever_fast.pipelines.contact_sheet import Tile, sheet_of
 from clever_fast.show.images import Picture, map_image
 
 

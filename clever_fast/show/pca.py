@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from clever_fast.acceleration import Accelerator
 from clever_fast.models.dense import dense_features
 from clever_fast.ops import selection
-from clever_fast.pipelines.sheet import FAINT, Tile, sheet_of
+from clever_fast.pipelines.contact_sheet import FAINT, Tile, sheet_of
 from clever_fast.show.images import Picture, map_image
 
 COLOURS = 3

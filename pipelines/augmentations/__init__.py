@@ -8,7 +8,7 @@ from clever_fast.pipelines.augmentations.grayscale import Grayscale
 from clever_fast.pipelines.augmentations.jitter import ColorJitter
 from clever_fast.pipelines.augmentations.rotation import Rotation
 from clever_fast.pipelines.augmentations.solarize import Solarize
-from clever_fast.pipelines.augmentations.turn import Turn
+from clever_fast.pipelines.augmentations.quarter_turn import Turn
 
 __all__ = [
     "ColorJitter",

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from clever_fast.bar import images_bar
+from clever_fast.progress import images_bar
 from clever_fast.errors import UserError
-from clever_fast.pipelines.feeding import read_ahead
+from clever_fast.pipelines.read_ahead import read_ahead
 from clever_fast.pipelines.parameters import PERMUTATION, generator
-from clever_fast.pipelines.reading import Manifest
+from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.shards import archive
 from clever_fast.pipelines.shards.listing import INDEX, VERSION, read_index
 from clever_fast.pipelines.shards.storage import Local, checksum

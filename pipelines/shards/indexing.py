@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clever_fast.bar import bytes_bar
+from clever_fast.progress import bytes_bar
 from clever_fast.pipelines.indexing import Rows, silent_codecs
 from clever_fast.pipelines.listing import EXTENSIONS
 from clever_fast.pipelines.shards.archive import ArchiveError, Member, members

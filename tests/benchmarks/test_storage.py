@@ -1,6 +1,6 @@
 import pytest
 
-from clever_fast.benchmarks import storage
+from clever_fast.benchmarks.checks import storage
 
 
 @pytest.mark.soak

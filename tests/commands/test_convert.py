@@ -10,7 +10,7 @@ from PIL import Image
 from clever_fast.commands import convert as module
 from clever_fast.commands.convert import BATCHES, ROW, cifar10
 from clever_fast.errors import UserError
-from clever_fast.pipelines.reading import open_manifest
+from clever_fast.pipelines.manifest import open_manifest
 
 CLASSES = ["airplane", "cat", "dog"]
 ROWS = 4

@@ -4,7 +4,8 @@ import base64
 import json
 import re
 
-from clever_fast import checkpoint, metrics
+from clever_fast import checkpoint
+from clever_fast.monitoring import metrics
 from clever_fast.cli import main
 from clever_fast.commands import demo
 

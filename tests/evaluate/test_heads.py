@@ -109,9 +109,9 @@ def rank_main(rank: int, folder: str) -> None:
     from clever_fast.evaluate.knn import score
     from clever_fast.evaluate.linear import linear
     from clever_fast.pipelines.perturbations import ORIG, PERTURBATIONS
-    from clever_fast.pipelines.reading import open_manifest
+    from clever_fast.pipelines.manifest import open_manifest
     from clever_fast.recipe import Execution
-    from tests.evaluate import scenes
+    from tests.evaluate.segmentation import scenes
 
     if rank >= 0:
         dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
@@ -132,7 +132,7 @@ def rank_main(rank: int, folder: str) -> None:
 
 
 def test_two_ranks_score_as_one(tmp_path):
-    from tests.evaluate import scenes
+    from tests.evaluate.segmentation import scenes
 
     scenes.write(tmp_path / "data", {"train": 12, "val": 5})
     (tmp_path / "data/train/dull/0.png").unlink()  # 23 and 10: neither is a multiple of what the ranks share

@@ -12,7 +12,7 @@ from clever_fast.cli import main
 from clever_fast.errors import UserError
 from clever_fast.evaluate.knn import check, knn_accuracy
 from clever_fast.evaluate.labelled import first_of_each_class
-from clever_fast.pipelines.reading import open_manifest
+from clever_fast.pipelines.manifest import open_manifest
 
 
 def looped(bank, bank_labels, query, query_labels, k):

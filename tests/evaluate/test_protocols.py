@@ -13,15 +13,15 @@ from clever_fast.evaluate.finetune import Finetuning, finetune
 from clever_fast.evaluate.heads import Fitting
 from clever_fast.evaluate.labelled import balanced_share, check, listed_share
 from clever_fast.evaluate.linear import choose, linear
-from clever_fast.evaluate.loading import Encoder, with_parts
+from clever_fast.encoders.encoder import Encoder, with_parts
 from clever_fast.evaluate.robustness import robustness
 from clever_fast.evaluate.rotation import rotation
 from clever_fast.evaluate.semi import semi
 from clever_fast.pipelines.perturbations import PERTURBATIONS
-from clever_fast.pipelines.reading import Manifest, open_manifest
+from clever_fast.pipelines.manifest import Manifest, open_manifest
 from clever_fast.recipe import Execution
 from tests import recipes
-from tests.evaluate import scenes
+from tests.evaluate.segmentation import scenes
 
 FITTING = Fitting(epochs=20, batch_size=16, lrs=(0.3, 3.0), repetitions=3)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from clever_fast.collapse import Collapse
+from clever_fast.monitoring.collapse import Collapse
 from clever_fast.methods import Progress
 from clever_fast.methods.monitoring import FEATURES, ROWS, assignments, spread
 from tests.recipes import small

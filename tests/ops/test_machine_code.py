@@ -10,7 +10,7 @@ import pytest
 GATE = """
 import json, sys
 from dataclasses import replace
-from clever_fast.benchmarks.machine_code import Job, faults, inspect, jobs
+from clever_fast.benchmarks.checks.machine_code import Job, faults, inspect, jobs
 from clever_fast.ops.crop_pairs import kernels
 if sys.argv[1] == "narrow":
     job = next(job for job in jobs((90,), ("bf16",)) if job.kernel == "forward")
@@ -32,7 +32,7 @@ def compiled(*arguments: str) -> subprocess.CompletedProcess:
     "dtypes", [("bf16",), pytest.param(("fp16", "fp32"), marks=pytest.mark.full)], ids=lambda dtypes: " ".join(dtypes)
 )
 def test_no_spills_wide_loads_and_few_instructions(dtypes):
-    done = compiled("-m", "clever_fast.benchmarks.machine_code", "--check", "--dtypes", *dtypes)
+    done = compiled("-m", "clever_fast.benchmarks.checks.machine_code", "--check", "--dtypes", *dtypes)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

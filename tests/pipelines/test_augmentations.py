@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from clever_fast.benchmarks import graph, parity
-from clever_fast.benchmarks.references import JITTER
+from clever_fast.benchmarks.checks import graph
+from clever_fast.benchmarks.checks import parity
+from clever_fast.benchmarks.checks.references import JITTER
 from clever_fast.errors import UserError
 from clever_fast.pipelines.augmentations import ColorJitter, Elastic, GaussianBlur, Grayscale, Rotation, Solarize
 from clever_fast.pipelines.augmentations.elastic import at_every_pixel, pixel_map, sampling_map, smooth_field

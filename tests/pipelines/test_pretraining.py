@@ -12,7 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from clever_fast.benchmarks import graph, parity, references
+from clever_fast.benchmarks.checks import graph
+from clever_fast.benchmarks.checks import parity
+from clever_fast.benchmarks.checks import references
 from clever_fast.errors import UserError
 from clever_fast.pipelines import decoding
 from clever_fast.pipelines.augmentations import (
@@ -28,7 +30,7 @@ from clever_fast.pipelines.decoding import find_broken
 from clever_fast.pipelines.parameters import Sampler
 from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS, MOCO_CAUG, POLICIES, Policy
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader, pretraining_pipeline
-from clever_fast.pipelines.reading import Manifest
+from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.views import View
 from tests.images import encode, photograph
 
@@ -340,7 +342,7 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 import clever_fast.pipelines.views, clever_fast.pipelines.policies, clever_fast.pipelines.parameters
-import clever_fast.pipelines.reading
+import clever_fast.pipelines.manifest
 from clever_fast.errors import UserError
 for name in ("pretraining", "evaluation", "decoding"):
     try:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clever_fast.ops.crop_pairs import launch
 from clever_fast.ops.distillation_loss.reference import check_pairs
-from clever_fast.ranges import ranged
+from clever_fast.tracing import ranged
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 DEVICES = ("cuda", "cpu")

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from clever_fast.ops import extension
 from clever_fast.ops.selective_scan.fused import channel_splits, segment_length
-from clever_fast.ranges import ranged
+from clever_fast.tracing import ranged
 
 
 def cross_scan(x: Tensor, x_proj_weight: Tensor, dt_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from clever_fast.ops import selection
 from clever_fast.ops.distillation_loss import reference, released
-from clever_fast.ranges import ranged
+from clever_fast.tracing import ranged
 
 
 @ranged("distillation_loss")

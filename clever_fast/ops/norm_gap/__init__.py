@@ -6,7 +6,7 @@ from torch import Tensor
 
 from clever_fast.ops import selection
 from clever_fast.ops.norm_gap import reference
-from clever_fast.ranges import ranged
+from clever_fast.tracing import ranged
 
 
 @ranged("norm_gap")

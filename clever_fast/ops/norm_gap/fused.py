@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from clever_fast.ranges import ranged
+from clever_fast.tracing import ranged
 
 DEVICES = ("cuda", "cpu")
 

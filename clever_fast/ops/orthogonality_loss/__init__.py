@@ -7,7 +7,7 @@ from torch import Tensor
 from clever_fast.ops import selection
 from clever_fast.ops.distillation_loss.reference import check_pairs
 from clever_fast.ops.orthogonality_loss import reference, released
-from clever_fast.ranges import ranged
+from clever_fast.tracing import ranged
 
 Similarity = Literal["cosine", "dot"]
 

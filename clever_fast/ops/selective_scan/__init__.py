@@ -5,7 +5,7 @@ from torch import Tensor
 
 from clever_fast.ops import extension
 from clever_fast.ops.selective_scan import fused, reference
-from clever_fast.ranges import ranged
+from clever_fast.tracing import ranged
 
 
 @ranged("selective_scan")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from clever_fast.ops import extension
-from clever_fast.ranges import ranged
+from clever_fast.tracing import ranged
 
 
 def selective_scan(

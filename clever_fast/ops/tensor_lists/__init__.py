@@ -6,7 +6,7 @@ from torch import Tensor
 
 from clever_fast.ops import selection
 from clever_fast.ops.tensor_lists import reference, released
-from clever_fast.ranges import ranged
+from clever_fast.tracing import ranged
 
 
 @ranged("clip_each_")

@@ -1,0 +1,1 @@
+"""Programs that check one claim each and write its record and table: parity, bytes, machine code, memory, scaling."""

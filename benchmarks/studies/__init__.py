@@ -1,0 +1,1 @@
+"""Training studies with several seeds: CIFAR-10, perturbed test sets, PReg, ablations."""

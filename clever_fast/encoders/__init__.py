@@ -1,0 +1,1 @@
+"""Encoders in and out: a run's, released weights, and exports."""

@@ -1,0 +1,1 @@
+"""Segmentation with frozen features: DAVIS' video masks and TokenCut's saliency."""

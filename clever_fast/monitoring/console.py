@@ -1,0 +1,87 @@
+"""What a run shows on the console: a header, then a live table on a terminal and plain lines elsewhere."""
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from clever_fast import distributed
+from clever_fast.acceleration import Accelerator
+from clever_fast.methods import Progress
+from clever_fast.pipelines.manifest import Manifest
+from clever_fast.recipe import Recipe
+
+LOSSES = ("loss", "invariance", "orthogonality", "preg")
+
+
+def header(recipe: Recipe, machine: Accelerator, manifest: Manifest, progress: Progress) -> str:
+    """What is about to run, in a few lines."""
+    world = distributed.world_size()
+    crops = f"2 x {recipe.global_size} px"
+    if recipe.local_crops:
+        crops += f" + {recipe.local_crops} x {recipe.local_size} px"
+    warmup = f" ({min(recipe.warmup_epochs, recipe.epochs)} of them warm-up)" if recipe.warmup_epochs else ""
+    lines = [
+        f"{recipe.method.name} {recipe.backbone.name}, {recipe.policy.name}, {crops}",
+        manifest.summary(),
+        f"effective batch {recipe.batch_size} = {recipe.batch_size // world} x {world} processes, peak learning rate "
+        f"{recipe.lr:.3g} = {recipe.base_lr:.3g} x {recipe.batch_size}/256",
+        f"{recipe.epochs} epochs{warmup} of {progress.steps_per_epoch} steps on {machine}"
+        + (f", resumed at step {progress.step}" if progress.step else ""),
+    ]
+    return "\n".join(lines)
+
+
+class Screen:
+    """The main process's console."""
+
+    def __init__(self, title: str):
+        self.title, self.knn = title, ""
+        self.console = Console(highlight=False)
+        self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        if self.live:
+            self.live.start()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def show(self, progress: Progress, values: dict[str, float]) -> None:
+        """One report of the training loop; see `Log.train` for the values."""
+        if self.live:
+            self.live.update(self._table(progress, values), refresh=True)
+            return
+        losses = " ".join(f"{name} {values[name]:.4f}" for name in LOSSES if name in values)
+        self.say(
+            f"epoch {progress.step / progress.steps_per_epoch:.2f} step {progress.step}/{progress.steps} "
+            f"eta {_eta(progress, values)} {losses} lr {values['lr']:.2e} {values['images_per_second']:.0f} images/s "
+            f"data wait {values['data_wait']:.0%} memory {values['memory_mib']:.0f} MiB"
+        )
+
+    def evaluation(self, progress: Progress, values: dict[str, float]) -> None:
+        self.knn = ", ".join(f"{name} {value:.1f}" for name, value in values.items())
+        self.say(f"epoch {progress.epoch}: {self.knn}")
+
+    def close(self) -> None:
+        if self.live:
+            self.live.stop()
+
+    def _table(self, progress: Progress, values: dict[str, float]) -> Table:
+        table = Table(title=self.title, title_justify="left", show_header=False, box=None, padding=(0, 2))
+        done = round(40 * progress.step / progress.steps)
+        bar = f"[green]{'━' * done}[/green][dim]{'━' * (40 - done)}[/dim] {progress.step / progress.steps:.0%}"
+        table.add_row("epoch", f"{progress.step / progress.steps_per_epoch:.2f}", bar)
+        table.add_row("step", f"{progress.step}", f"of {progress.steps}, {_eta(progress, values)} to go")
+        for name in LOSSES:
+            if name in values:
+                table.add_row(name, f"{values[name]:.4f}", "")
+        table.add_row("lr", f"{values['lr']:.2e}", "")
+        table.add_row("images/s", f"{values['images_per_second']:.0f}", f"waiting for data {values['data_wait']:.0%}")
+        table.add_row("memory", f"{values['memory_mib']:.0f}", "MiB at its peak")
+        if self.knn:
+            table.add_row("k-NN", "", self.knn)
+        return table
+
+
+def _eta(progress: Progress, values: dict[str, float]) -> str:
+    minutes, seconds = divmod(round((progress.steps - progress.step) * values["seconds_per_step"]), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
