@@ -15,15 +15,15 @@ from dataclasses import asdict, replace
 import numpy as np
 import torch
 
-from clever_fast.performance import profiling
 from clever_fast.acceleration import Accelerator, accelerator
 from clever_fast.benchmarks.ceilings import ceilings
 from clever_fast.benchmarks.measure import conditions, summary
 from clever_fast.benchmarks.stepper import Lap, Stepper, synchronize
 from clever_fast.configuration import flatten
-from clever_fast.performance.flops import gflop_per_image
 from clever_fast.data import PretrainingBatches
 from clever_fast.methods import Batch
+from clever_fast.performance import profiling
+from clever_fast.performance.flops import gflop_per_image
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.recipe import Execution, Recipe
 from clever_fast.recipes import RECIPES

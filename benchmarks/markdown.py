@@ -8,8 +8,8 @@ from clever_fast.benchmarks import ops, scan
 from clever_fast.benchmarks.measure import write_section
 from clever_fast.benchmarks.records import number, title, training
 from clever_fast.benchmarks.report import PUBLISHED_CROPS, in_order, where
-from clever_fast.performance.flops import GOOD_SHARE, IMAGES, PEAK_TFLOPS, gflop_per_image, predicted_rate
 from clever_fast.errors import UserError
+from clever_fast.performance.flops import GOOD_SHARE, IMAGES, PEAK_TFLOPS, gflop_per_image, predicted_rate
 from clever_fast.recipes import EPOCHS, NETWORKS, RECIPES
 
 DATA = {"in100": "IN-100", "in1k": "IN-1k"}

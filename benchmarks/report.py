@@ -8,8 +8,8 @@ from itertools import groupby
 
 from clever_fast.benchmarks import charts
 from clever_fast.benchmarks.records import number, title, training
-from clever_fast.performance.flops import GOOD_SHARE, PEAK_TFLOPS, PUBLISHED, gflop_per_image, predicted_rate
 from clever_fast.html_page import document
+from clever_fast.performance.flops import GOOD_SHARE, PEAK_TFLOPS, PUBLISHED, gflop_per_image, predicted_rate
 from clever_fast.performance.profiling import COLOURS
 from clever_fast.recipes import NETWORKS, RECIPES
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from clever_fast.progress import rounds_bar
 from clever_fast.benchmarks import clocks
 from clever_fast.benchmarks.measure import append
 from clever_fast.benchmarks.records import number
 from clever_fast.configuration import find_execution, find_recipe
 from clever_fast.errors import UserError
 from clever_fast.pipelines.manifest import Manifest, open_manifest
+from clever_fast.progress import rounds_bar
 
 SIZE = (500, 375)  # of the generated photographs: ImageNet's most frequent
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from clever_fast import distributed
 from clever_fast.acceleration import Accelerator
 from clever_fast.methods import Batch
+from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.perturbations import ORIG, Perturbation
 from clever_fast.pipelines.policies import Policy
-from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.views import View
 from clever_fast.recipe import Recipe
 

@@ -15,8 +15,8 @@ from clever_fast import checkpoint
 from clever_fast.acceleration import Accelerator, accelerator
 from clever_fast.data import PretrainingBatches, identity
 from clever_fast.errors import UserError
-from clever_fast.nonfinite.stop import BUNDLE
 from clever_fast.methods import Batch, Progress
+from clever_fast.nonfinite.stop import BUNDLE
 from clever_fast.ops import selection
 from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.recipe import Execution, Recipe

@@ -6,28 +6,26 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from clever_fast import checkpoint, distributed
-from clever_fast.monitoring import console
-from clever_fast.monitoring import curves
-from clever_fast.encoders import export
-from clever_fast import tracing
+from clever_fast import checkpoint, distributed, tracing
 from clever_fast.acceleration import Accelerator, accelerator, settings
 from clever_fast.checkpoint import Trained
+from clever_fast.checkpoint.resume import resume
+from clever_fast.checkpoint.writer import Writer
 from clever_fast.data import PretrainingBatches, identity
+from clever_fast.encoders import export
 from clever_fast.evaluate import knn
-from clever_fast.nonfinite.stop import stop_if_not_finite
 from clever_fast.methods import Batch, Method, Progress
+from clever_fast.monitoring import console, curves
 from clever_fast.monitoring.metrics import Log
+from clever_fast.monitoring.reporter import Reporter
+from clever_fast.monitoring.slow_run import WARM_UP, frozen_garbage
+from clever_fast.nonfinite.stop import stop_if_not_finite
 from clever_fast.ops import clip_each_, selection
 from clever_fast.optimization import FailureGuard, gradient_norms, make_optimizer, schedule, step_unless
-from clever_fast.monitoring.slow_run import WARM_UP, frozen_garbage
 from clever_fast.pipelines.manifest import Manifest, open_manifest
-from clever_fast.tracing import range_, ranged
 from clever_fast.recipe import Execution, Recipe, Run
-from clever_fast.monitoring.reporter import Reporter
-from clever_fast.checkpoint.resume import resume
 from clever_fast.signals import stop_signals
-from clever_fast.checkpoint.writer import Writer
+from clever_fast.tracing import range_, ranged
 
 DURING_TRAINING = (20,)  # the k of k-NN during pretraining
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from clever_fast.errors import UserError
 from clever_fast.pipelines.listing import Listing
-from clever_fast.pipelines.matlab import read_array
 from clever_fast.pipelines.manifest import Manifest, index_listing
+from clever_fast.pipelines.matlab import read_array
 
 Labelled = list[tuple[str, int]]  # (path of an image, its label)
 

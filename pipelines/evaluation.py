@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from clever_fast.pipelines.cpu_augment import perturb
 from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, refuse_missing_npp, types
 from clever_fast.pipelines.decoding import decode, find_broken
-from clever_fast.pipelines.read_ahead import encoded
-from clever_fast.pipelines.cpu_augment import perturb
+from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.parameters import perturbation_parameters
 from clever_fast.pipelines.perturbations import ORIG, Perturbation
 from clever_fast.pipelines.pretraining import elastic_field, normalize
-from clever_fast.pipelines.manifest import Manifest
+from clever_fast.pipelines.read_ahead import encoded
 from clever_fast.pipelines.views import Canvas
 
 SMALL = 64  # up to this size (CIFAR) the whole shorter side is kept

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from clever_fast.progress import images_bar
 from clever_fast.errors import UserError
 from clever_fast.pipelines.listing import Listing
+from clever_fast.progress import images_bar
 
 CHUNK = 1024  # files submitted at a time, so that an interruption need not wait for all
 EXIF_ORIENTATION, QUARTER_TURNS = 0x112, (5, 6, 7, 8)

@@ -9,8 +9,8 @@ import numpy as np
 
 from clever_fast.errors import UserError
 from clever_fast.pipelines import manifest_file
-from clever_fast.pipelines.indexing import Rows, header_reader, index_images
 from clever_fast.pipelines.cache_files import load_or_build, short_hash
+from clever_fast.pipelines.indexing import Rows, header_reader, index_images
 from clever_fast.pipelines.listing import Listing, class_folders, find_split, list_images, take_classes
 from clever_fast.pipelines.shards.indexing import (
     Places,

@@ -14,13 +14,13 @@ from clever_fast.errors import UserError
 from clever_fast.pipelines import views
 from clever_fast.pipelines.augmentations import Elastic
 from clever_fast.pipelines.augmentations.elastic import at_every_pixel, smooth_field
+from clever_fast.pipelines.cpu_augment import make_views
 from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, refuse_missing_npp, types
 from clever_fast.pipelines.decoding import decode, find_broken
-from clever_fast.pipelines.read_ahead import encoded
-from clever_fast.pipelines.cpu_augment import make_views
+from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.parameters import Sampler
 from clever_fast.pipelines.policies import Policy
-from clever_fast.pipelines.manifest import Manifest
+from clever_fast.pipelines.read_ahead import encoded
 from clever_fast.pipelines.views import Augmentation, Canvas, View
 
 MEAN, STD = ([255 * value for value in values] for values in (views.MEAN, views.STD))  # of uint8 RGB

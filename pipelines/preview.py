@@ -5,10 +5,10 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from clever_fast.pipelines.contact_sheet import CELL, FAINT, GAP, HEADER, INK, LINE, MARGIN, PAPER, paste, write
+from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.policies import Policy
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
-from clever_fast.pipelines.manifest import Manifest
-from clever_fast.pipelines.contact_sheet import CELL, FAINT, GAP, HEADER, INK, LINE, MARGIN, PAPER, paste, write
 
 LINES = 5  # of text under a crop
 LARGE, SMALL = ImageFont.load_default(26), ImageFont.load_default(14)

@@ -8,8 +8,8 @@ from clever_fast import data
 from clever_fast.acceleration import accelerator
 from clever_fast.data import PretrainingBatches
 from clever_fast.pipelines import pretraining
-from clever_fast.pipelines.pretraining import PretrainingLoader
 from clever_fast.pipelines.manifest import open_manifest
+from clever_fast.pipelines.pretraining import PretrainingLoader
 from clever_fast.recipe import Execution
 from tests.recipes import small
 

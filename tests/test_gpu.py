@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from clever_fast import checkpoint
-from clever_fast.monitoring import metrics
 from clever_fast.acceleration import accelerator
 from clever_fast.methods import Batch, Progress
 from clever_fast.models import BACKBONES
+from clever_fast.monitoring import metrics
 from clever_fast.optimization import FailureGuard
 from clever_fast.recipe import Execution, Run
 from clever_fast.train import build, train, train_step

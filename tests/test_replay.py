@@ -11,8 +11,8 @@ from clever_fast import checkpoint, replay
 from clever_fast.acceleration import accelerator
 from clever_fast.benchmarks.stepper import noise
 from clever_fast.cli import main
-from clever_fast.nonfinite.stop import NotFiniteError
 from clever_fast.methods import Progress
+from clever_fast.nonfinite.stop import NotFiniteError
 from clever_fast.recipe import Execution, Run
 from clever_fast.train import build, train
 

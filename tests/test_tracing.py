@@ -9,8 +9,8 @@ import torch
 from clever_fast import tracing
 from clever_fast.acceleration import accelerator
 from clever_fast.benchmarks.stepper import Stepper
-from clever_fast.tracing import Stopwatch, emitted, listening, range_, ranged
 from clever_fast.recipe import Execution
+from clever_fast.tracing import Stopwatch, emitted, listening, range_, ranged
 
 
 @ranged("inner")

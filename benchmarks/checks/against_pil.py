@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from clever_fast.benchmarks.checks.torchvision_views import Crops, one_thread, torchvision_views
 from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
 from clever_fast.benchmarks.photographs import write_jpegs
-from clever_fast.benchmarks.checks.torchvision_views import Crops, one_thread, torchvision_views
+from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.policies import POLICIES, Policy
 from clever_fast.pipelines.pretraining import PretrainingLoader
-from clever_fast.pipelines.manifest import Manifest
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "against_pil.jsonl"
 # (name, policy, whether the PIL side cuts its elastic fields out of one as we do, share of the images)

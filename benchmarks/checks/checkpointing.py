@@ -18,10 +18,10 @@ import torch
 from clever_fast import checkpoint
 from clever_fast.acceleration import accelerator
 from clever_fast.benchmarks.measure import append, conditions, summary
+from clever_fast.checkpoint.writer import Writer
 from clever_fast.recipe import Execution
 from clever_fast.recipes import RECIPES
 from clever_fast.train import build
-from clever_fast.checkpoint.writer import Writer
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "checkpointing.jsonl"
 

@@ -23,13 +23,13 @@ import torch
 from torch import nn
 
 from clever_fast import train
-from clever_fast.monitoring import metrics
 from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
 from clever_fast.methods import Batch, Dino, Method
+from clever_fast.monitoring import metrics
 from clever_fast.pipelines.manifest import Manifest
-from clever_fast.tracing import range_
 from clever_fast.recipe import Execution, Run
 from clever_fast.recipes import RECIPES
+from clever_fast.tracing import range_
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "overhead.jsonl"
 

@@ -19,9 +19,9 @@ from torchvision.transforms.v2 import functional as tv
 
 from clever_fast.benchmarks.checks import references
 from clever_fast.benchmarks.checks.graph import row, run, run_on_cpu
+from clever_fast.benchmarks.checks.references import JITTER
 from clever_fast.benchmarks.measure import DOCS, conditions, write_section
 from clever_fast.benchmarks.photographs import photograph, write_jpegs
-from clever_fast.benchmarks.checks.references import JITTER
 from clever_fast.pipelines.augmentations import (
     ColorJitter,
     Elastic,
@@ -34,9 +34,9 @@ from clever_fast.pipelines.augmentations import (
 from clever_fast.pipelines.augmentations.elastic import at_every_pixel, pixel_map, smooth_field
 from clever_fast.pipelines.dali import fn, pipeline_def
 from clever_fast.pipelines.decoding import decode, path_bytes
+from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.policies import POLICIES, Policy
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
-from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.views import Canvas
 
 SIZE = 224

@@ -10,8 +10,8 @@ The model is a step that waits for what it cannot hide of the all-reduce, and a 
     ring(n) = 2 (n - 1)/n * bytes/bandwidth + 2 (n - 1) latency
     tree(n) = 2 * bytes/bandwidth + 2 ceil(log2 n) latency       (pipelined, both directions of two trees in use)
 
-Source: Patarasuk and Yuan 2009 (ring); Sanders, Speck, Träff 2009 (two trees). `benchmarks/checks/scaling_check.py` holds it
-against runs of two processes.
+Source: Patarasuk and Yuan 2009 (ring); Sanders, Speck, Träff 2009 (two trees). `scaling_check.py` holds it against
+runs of two processes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import torch
 
 from clever_fast.benchmarks.measure import DOCS, write_section
 from clever_fast.configuration import find_recipe
-from clever_fast.performance.flops import gflop_per_image
 from clever_fast.errors import UserError
+from clever_fast.performance.flops import gflop_per_image
 from clever_fast.recipe import Recipe
 from clever_fast.recipes import RECIPES
 

@@ -23,9 +23,9 @@ import torch.distributed as dist
 
 from clever_fast import distributed
 from clever_fast.acceleration import accelerator
+from clever_fast.benchmarks.checks.scaling import Assumptions, gradient_bytes, predict
 from clever_fast.benchmarks.clocks import SMALL
 from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
-from clever_fast.benchmarks.checks.scaling import Assumptions, gradient_bytes, predict
 from clever_fast.benchmarks.stepper import noise
 from clever_fast.methods import Progress
 from clever_fast.optimization import FailureGuard

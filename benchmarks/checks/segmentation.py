@@ -24,16 +24,14 @@ from PIL import Image
 from clever_fast.acceleration import Accelerator, accelerator, spell_attention_out
 from clever_fast.benchmarks.checks import plain_video
 from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
-from clever_fast.evaluate.segmentation import saliency
-from clever_fast.evaluate.segmentation import tokencut
-from clever_fast.evaluate.segmentation import video
-from clever_fast.evaluate.segmentation.clips import Clip
 from clever_fast.encoders.encoder import Encoder
+from clever_fast.evaluate.segmentation import saliency, tokencut, video
+from clever_fast.evaluate.segmentation.clips import Clip
 from clever_fast.evaluate.segmentation.maps import feature_maps, normalised
 from clever_fast.evaluate.segmentation.masks import read_image, write_mask
 from clever_fast.evaluate.segmentation.propagation import Propagation, propagate
-from clever_fast.monitoring.metrics import peak_memory_mib
 from clever_fast.models import BACKBONES
+from clever_fast.monitoring.metrics import peak_memory_mib
 from clever_fast.recipe import Execution
 from clever_fast.synthetic import clips
 

@@ -21,9 +21,9 @@ from clever_fast.benchmarks.checks.against_pil import rate, settle
 from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
 from clever_fast.benchmarks.photographs import write_jpegs
 from clever_fast.pipelines.evaluation import EvaluationLoader
+from clever_fast.pipelines.manifest import Manifest, open_manifest
 from clever_fast.pipelines.policies import BAUG
 from clever_fast.pipelines.pretraining import PretrainingLoader
-from clever_fast.pipelines.manifest import Manifest, open_manifest
 from clever_fast.pipelines.shards.building import build_shards
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "storage.jsonl"

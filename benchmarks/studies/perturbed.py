@@ -1,6 +1,7 @@
-"""Is CLeVER more robust than DINO? Both on CIFAR-10, several seeds, tested on perturbed images, whole and in parts.
+r"""Is CLeVER more robust than DINO? Both on CIFAR-10, several seeds, tested on perturbed images, whole and in parts.
 
-    python -m clever_fast.benchmarks.studies.perturbed --data cifar10 --out runs/perturbed --images 1000 200 --recipe.epochs 8
+    python -m clever_fast.benchmarks.studies.perturbed --data cifar10 --out runs/perturbed \
+        --images 1000 200 --recipe.epochs 8
 
 Every run is a `clever-fast pretrain` of one policy and an `evaluate robustness`. What is done already is not done
 again.
@@ -13,10 +14,10 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from clever_fast.monitoring import metrics
+from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
 from clever_fast.benchmarks.studies.ablations import subset
 from clever_fast.benchmarks.studies.cifar10 import METHODS, command, gained, spread
-from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
+from clever_fast.monitoring import metrics
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "perturbed.jsonl"
 TESTS = ("Orig", "CJ", "Ro", "ET")

@@ -9,8 +9,8 @@ from rich.table import Table
 from clever_fast.benchmarks import clocks, session
 from clever_fast.benchmarks.measure import append
 from clever_fast.benchmarks.records import number
-from clever_fast.performance.flops import IMAGES
 from clever_fast.errors import UserError
+from clever_fast.performance.flops import IMAGES
 from clever_fast.recipes import EPOCHS, NETWORKS
 
 RECORDS = Path("bench")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clever_fast.progress import images_bar
 from clever_fast.errors import UserError
+from clever_fast.progress import images_bar
 
 BATCHES = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}
 ROW = 1 + 3 * 32 * 32  # a label, then the red, green and blue planes

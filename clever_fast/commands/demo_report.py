@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from clever_fast import checkpoint
-from clever_fast.monitoring import metrics
 from clever_fast.html_page import document, picture
+from clever_fast.monitoring import metrics
 from clever_fast.recipe import Recipe
 
 

@@ -57,10 +57,10 @@ def doctor(
 def _tune(data: Path, classes: Path | None, recipe: str, batch: int | None, save: Path) -> None:
     import torch
 
-    from clever_fast.performance import tuning
-    from clever_fast.progress import rounds_bar
     from clever_fast.configuration import find_recipe
+    from clever_fast.performance import tuning
     from clever_fast.pipelines.manifest import open_manifest
+    from clever_fast.progress import rounds_bar
     from clever_fast.recipe import Execution
     from clever_fast.recipes import RECIPES
 

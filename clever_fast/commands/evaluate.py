@@ -7,6 +7,7 @@ from typing import Literal
 
 from clever_fast.commands.segmentation import saliency, video
 from clever_fast.commands.session import Inputs, open_inputs, publish, say
+from clever_fast.encoders.encoder import untrained, with_parts
 from clever_fast.errors import UserError
 from clever_fast.evaluate import labelled
 from clever_fast.evaluate.finetune import Finetuning
@@ -14,7 +15,6 @@ from clever_fast.evaluate.finetune import finetune as evaluate_finetuned
 from clever_fast.evaluate.heads import Fitting
 from clever_fast.evaluate.knn import compare
 from clever_fast.evaluate.linear import linear as evaluate_linear
-from clever_fast.encoders.encoder import untrained, with_parts
 from clever_fast.evaluate.results import Results
 from clever_fast.evaluate.robustness import robustness as evaluate_robustness
 from clever_fast.evaluate.rotation import rotation as evaluate_rotation

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from clever_fast.errors import UserError
 from clever_fast.encoders.encoder import load_encoder
 from clever_fast.encoders.export import description, write_onnx, write_safetensors, write_timm
 from clever_fast.encoders.weights import recognise
+from clever_fast.errors import UserError
 
 ENDINGS = {"safetensors": ".safetensors", "timm": ".pth", "onnx": ".onnx"}
 

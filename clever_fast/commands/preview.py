@@ -29,9 +29,9 @@ def preview(
         epoch: The run's epoch, from 0.
         classes: Text file with one class folder per line, to take only these.
     """
+    from clever_fast.pipelines.manifest import open_manifest
     from clever_fast.pipelines.policies import POLICIES
     from clever_fast.pipelines.preview import contact_sheet
-    from clever_fast.pipelines.manifest import open_manifest
 
     if images < 1:
         raise UserError(f"--images {images} is too few: give at least 1")

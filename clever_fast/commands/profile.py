@@ -8,7 +8,6 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from clever_fast.performance import profiling
 from clever_fast.acceleration import accelerator
 from clever_fast.benchmarks.measure import append, conditions
 from clever_fast.benchmarks.stepper import Stepper
@@ -16,6 +15,7 @@ from clever_fast.configuration import parse
 from clever_fast.data import PretrainingBatches
 from clever_fast.errors import UserError
 from clever_fast.monitoring.metrics import peak_memory_mib
+from clever_fast.performance import profiling
 from clever_fast.pipelines.manifest import open_manifest
 
 DESCRIPTION = (

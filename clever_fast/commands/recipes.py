@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from clever_fast.progress import rounds_bar
 from clever_fast.performance.flops import GOOD_SHARE, IMAGES, gflop_per_image, predicted_rate
+from clever_fast.progress import rounds_bar
 from clever_fast.recipes import RECIPES
 
 

@@ -11,17 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from clever_fast.acceleration import Accelerator, accelerator
-from clever_fast.progress import images_bar
 from clever_fast.benchmarks.measure import conditions
+from clever_fast.encoders.encoder import Encoder, load_encoder
 from clever_fast.errors import UserError
-from clever_fast.evaluate.segmentation import clips
-from clever_fast.evaluate.segmentation import sheets
+from clever_fast.evaluate.segmentation import clips, sheets
 from clever_fast.evaluate.segmentation import saliency as cuts
 from clever_fast.evaluate.segmentation import video as videos
-from clever_fast.encoders.encoder import Encoder, load_encoder
 from clever_fast.evaluate.segmentation.maps import feature_maps, has_keys, stride
 from clever_fast.evaluate.segmentation.masks import write_mask
 from clever_fast.evaluate.segmentation.propagation import Propagation
+from clever_fast.progress import images_bar
 from clever_fast.recipe import Execution
 
 Device = Literal["auto", "cuda", "cpu"]

@@ -11,9 +11,9 @@ from rich.console import Console
 from clever_fast import distributed
 from clever_fast.acceleration import Accelerator, accelerator
 from clever_fast.benchmarks.measure import conditions
+from clever_fast.encoders.encoder import Encoder, load_encoder, with_parts
 from clever_fast.errors import UserError
 from clever_fast.evaluate import labelled, results
-from clever_fast.encoders.encoder import Encoder, load_encoder, with_parts
 from clever_fast.evaluate.results import Results
 from clever_fast.pipelines.archives import ARCHIVES, open_archive
 from clever_fast.pipelines.manifest import Manifest, open_manifest

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clever_fast.acceleration import Accelerator, accelerator
-from clever_fast.errors import UserError
 from clever_fast.encoders.encoder import Encoder, load_encoder
+from clever_fast.errors import UserError
 from clever_fast.models.dense import patch
 from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.recipe import Execution

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from clever_fast.progress import rounds_bar
 from clever_fast.configuration import Parser
 from clever_fast.errors import UserError
 from clever_fast.evaluate import knn, labelled
 from clever_fast.pipelines.manifest import open_manifest
+from clever_fast.progress import rounds_bar
 from clever_fast.sweeps import grid, table
 from clever_fast.sweeps.trial import K
 from clever_fast.sweeps.workers import Outcome, work

@@ -12,8 +12,8 @@ from typing import Literal
 
 from PIL import Image
 
-from clever_fast.progress import images_bar
 from clever_fast.errors import UserError
+from clever_fast.progress import images_bar
 
 MARKER = "synthetic.json"
 VERSION = CLIPS_VERSION = 1  # of the generators: the same options and version give the same bytes

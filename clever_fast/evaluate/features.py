@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from clever_fast import distributed
 from clever_fast.acceleration import Accelerator
-from clever_fast.progress import images_bar
 from clever_fast.data import EvaluationBatches
 from clever_fast.encoders.encoder import Encoder
 from clever_fast.ops import selection
-from clever_fast.pipelines.perturbations import ORIG, Perturbation
 from clever_fast.pipelines.manifest import Manifest
+from clever_fast.pipelines.perturbations import ORIG, Perturbation
+from clever_fast.progress import images_bar
 
 PIXELS = 32  # raw pixels are compared at 32 x 32, whatever the crop size
 BLOCKS = 4  # of a ViT whose class tokens a linear classifier sees

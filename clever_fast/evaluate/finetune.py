@@ -10,16 +10,16 @@ from torch.nn import functional as F
 
 from clever_fast import distributed, schedules
 from clever_fast.acceleration import Accelerator
-from clever_fast.progress import images_bar
 from clever_fast.data import LabelledBatches
+from clever_fast.encoders.encoder import Encoder
 from clever_fast.errors import UserError
 from clever_fast.evaluate import labelled, metrics
 from clever_fast.evaluate.features import features
 from clever_fast.evaluate.heads import MOMENTUM, STD
-from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate.results import Row
 from clever_fast.ops import selection
 from clever_fast.pipelines.manifest import Manifest
+from clever_fast.progress import images_bar
 
 
 @dataclass(frozen=True, kw_only=True)

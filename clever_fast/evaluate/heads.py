@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from clever_fast import distributed, schedules
-from clever_fast.progress import images_bar
 from clever_fast.data import send
 from clever_fast.errors import UserError
 from clever_fast.evaluate.features import Labelled
 from clever_fast.pipelines.parameters import Sampler
+from clever_fast.progress import images_bar
 
 MOMENTUM = 0.9
 STD = 0.01  # of the initial weights

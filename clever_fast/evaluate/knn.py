@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from clever_fast import distributed
 from clever_fast.acceleration import Accelerator
+from clever_fast.encoders.encoder import Encoder
 from clever_fast.errors import UserError
 from clever_fast.evaluate import labelled
 from clever_fast.evaluate.features import features, raw_pixels
-from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate.results import Row
 from clever_fast.pipelines.manifest import Manifest
 

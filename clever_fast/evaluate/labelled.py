@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from clever_fast.errors import UserError
-from clever_fast.pipelines.parameters import PERMUTATION, generator
 from clever_fast.pipelines.manifest import Manifest
+from clever_fast.pipelines.parameters import PERMUTATION, generator
 
 
 def check(bank: Manifest, query: Manifest) -> None:

@@ -7,14 +7,14 @@ from torch import nn
 
 from clever_fast.acceleration import Accelerator
 from clever_fast.data import LabelledBatches
+from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate import labelled, metrics
 from clever_fast.evaluate.features import Labelled, features, for_linear, repeated_features
 from clever_fast.evaluate.heads import CachedBatches, Fitting, Heads, fit
-from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate.results import Row
 from clever_fast.ops import selection
-from clever_fast.pipelines.perturbations import ORIG, PUBLISHED, Perturbation
 from clever_fast.pipelines.manifest import Manifest
+from clever_fast.pipelines.perturbations import ORIG, PUBLISHED, Perturbation
 
 
 def linear(

@@ -6,14 +6,14 @@ from typing import Literal
 import torch
 
 from clever_fast.acceleration import Accelerator
+from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate import knn, labelled, metrics
 from clever_fast.evaluate.features import features, for_linear, repeated_features
 from clever_fast.evaluate.heads import Fitting
 from clever_fast.evaluate.linear import choose, fit_cached, scores, with_original
-from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate.results import Row
-from clever_fast.pipelines.perturbations import PUBLISHED, Perturbation
 from clever_fast.pipelines.manifest import Manifest
+from clever_fast.pipelines.perturbations import PUBLISHED, Perturbation
 
 Classifier = Literal["knn", "linear"]
 

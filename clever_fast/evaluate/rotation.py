@@ -3,15 +3,15 @@
 import torch
 
 from clever_fast.acceleration import Accelerator
+from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate import labelled
 from clever_fast.evaluate.features import Labelled, features, for_linear, repeated_features
 from clever_fast.evaluate.heads import Fitting
 from clever_fast.evaluate.linear import choose, fit_cached, scores
-from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate.results import Row
 from clever_fast.pipelines.augmentations import Rotation, Turn
-from clever_fast.pipelines.perturbations import ORIG, Perturbation
 from clever_fast.pipelines.manifest import Manifest
+from clever_fast.pipelines.perturbations import ORIG, Perturbation
 
 ANY_ANGLE = Perturbation("rotated", (Rotation(180.0),))
 TURNS = tuple(Perturbation(f"turned by {90 * quarters}", (Turn(quarters),), bicubic=True) for quarters in range(4))

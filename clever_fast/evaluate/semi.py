@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from clever_fast.acceleration import Accelerator
-from clever_fast.evaluate.finetune import Finetuning, finetune
 from clever_fast.encoders.encoder import Encoder
+from clever_fast.evaluate.finetune import Finetuning, finetune
 from clever_fast.evaluate.results import Row
 from clever_fast.pipelines.manifest import Manifest
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from clever_fast import distributed
+from clever_fast.methods import Progress
 from clever_fast.monitoring.console import Screen
 from clever_fast.monitoring.loggers import open_loggers
-from clever_fast.methods import Progress
-from clever_fast.tracing import mark, range_, seconds_between
 from clever_fast.recipe import Logger
+from clever_fast.tracing import mark, range_, seconds_between
 
 LOG = "metrics.jsonl"
 T = TypeVar("T")

@@ -2,8 +2,8 @@
 
 from clever_fast.acceleration import Accelerator
 from clever_fast.checkpoint import Trained
-from clever_fast.monitoring.collapse import Collapse
 from clever_fast.methods import Progress
+from clever_fast.monitoring.collapse import Collapse
 from clever_fast.monitoring.metrics import Clock, Log, Meter, peak_memory_mib
 from clever_fast.monitoring.slow_run import Pace
 from clever_fast.recipe import Recipe

@@ -18,8 +18,8 @@ from torch.profiler import ProfilerActivity, profile
 from clever_fast.acceleration import Accelerator
 from clever_fast.benchmarks.stepper import Stepper
 from clever_fast.methods import Batch
-from clever_fast.tracing import Stopwatch, emitted, listening
 from clever_fast.recipe import Recipe
+from clever_fast.tracing import Stopwatch, emitted, listening
 
 PHASES = ("data", "teacher", "student", "monitors", "loss", "backward", "clip", "optimizer", "ema")
 COLOURS = {

@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from clever_fast.errors import UserError
-from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.contact_sheet import Tile
+from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.views import MEAN, STD
 
 LARGEST = 480  # pixels of the shorter side, where no size is asked for: DINO's for its attention maps

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from clever_fast.acceleration import Accelerator
 from clever_fast.errors import UserError
 from clever_fast.evaluate.features import features
-from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.contact_sheet import FAINT, INK, Tile, sheet_of
+from clever_fast.pipelines.manifest import Manifest
 from clever_fast.show.images import read
 
 CELL = 104  # pixels: a sheet has many images

@@ -6,13 +6,13 @@ LABELS: how many images of each class vote, or null for all.
 import json
 import sys
 
-from clever_fast.encoders import export
-from clever_fast.monitoring import metrics
 from clever_fast.acceleration import accelerator
 from clever_fast.configuration import parse_pretrain
+from clever_fast.encoders import export
+from clever_fast.encoders.encoder import load_encoder, untrained
 from clever_fast.errors import UserError
 from clever_fast.evaluate import knn, labelled
-from clever_fast.encoders.encoder import load_encoder, untrained
+from clever_fast.monitoring import metrics
 from clever_fast.nonfinite.stop import NotFiniteError
 from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.recipe import Execution, Recipe, Run

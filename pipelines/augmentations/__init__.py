@@ -6,9 +6,9 @@ from clever_fast.pipelines.augmentations.elastic import Elastic
 from clever_fast.pipelines.augmentations.flip import Flip
 from clever_fast.pipelines.augmentations.grayscale import Grayscale
 from clever_fast.pipelines.augmentations.jitter import ColorJitter
+from clever_fast.pipelines.augmentations.quarter_turn import Turn
 from clever_fast.pipelines.augmentations.rotation import Rotation
 from clever_fast.pipelines.augmentations.solarize import Solarize
-from clever_fast.pipelines.augmentations.quarter_turn import Turn
 
 __all__ = [
     "ColorJitter",

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from clever_fast.progress import images_bar
 from clever_fast.errors import UserError
-from clever_fast.pipelines.read_ahead import read_ahead
-from clever_fast.pipelines.parameters import PERMUTATION, generator
 from clever_fast.pipelines.manifest import Manifest
+from clever_fast.pipelines.parameters import PERMUTATION, generator
+from clever_fast.pipelines.read_ahead import read_ahead
 from clever_fast.pipelines.shards import archive
 from clever_fast.pipelines.shards.listing import INDEX, VERSION, read_index
 from clever_fast.pipelines.shards.storage import Local, checksum
+from clever_fast.progress import images_bar
 
 READERS, READ_TOGETHER = 8, 64  # threads that read images ahead of the one that writes, and how many at a time
 DIGITS = 8  # of a key: the sample's row in the manifest, so that sorted keys restore the manifest's order

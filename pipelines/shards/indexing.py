@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from clever_fast.progress import bytes_bar
 from clever_fast.pipelines.indexing import Rows, silent_codecs
 from clever_fast.pipelines.listing import EXTENSIONS
 from clever_fast.pipelines.shards.archive import ArchiveError, Member, members
 from clever_fast.pipelines.shards.listing import Shards
 from clever_fast.pipelines.shards.storage import PIECE
+from clever_fast.progress import bytes_bar
 
 Examine = Callable[[bytes], tuple[int, int, str]]  # encoded image -> width, height, why it cannot be read
 LONGEST_TEXT = 1 << 20  # bytes of a label or a description

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from clever_fast import checkpoint
-from clever_fast.errors import UserError
 from clever_fast.checkpoint.resume import damage, newest
+from clever_fast.errors import UserError
 
 
 def save(folder, *steps, keep=3):

@@ -5,9 +5,9 @@ import json
 import re
 
 from clever_fast import checkpoint
-from clever_fast.monitoring import metrics
 from clever_fast.cli import main
 from clever_fast.commands import demo
+from clever_fast.monitoring import metrics
 
 
 def test_demo_leaves_pictures_and_a_page_with_the_measured_score(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from clever_fast.cli import main
-from clever_fast.launch import Job, slurm_script
+from clever_fast.commands.slurm_job import Job, slurm_script
 
 PRETRAIN = ["pretrain", "--recipe", "clever_vits16_in100", "--data", "my images", "--execution.device", "cpu"]
 

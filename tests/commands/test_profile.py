@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from clever_fast import recipes
-from clever_fast.performance import profiling
 from clever_fast.cli import main
 from clever_fast.commands import profile as command
+from clever_fast.performance import profiling
 from clever_fast.performance.profiling import split
 from tests.recipes import small
 

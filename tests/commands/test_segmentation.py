@@ -11,8 +11,8 @@ from PIL import Image
 
 from clever_fast.acceleration import accelerator
 from clever_fast.cli import main
-from clever_fast.errors import UserError
 from clever_fast.encoders.encoder import Encoder
+from clever_fast.errors import UserError
 from clever_fast.evaluate.segmentation.maps import feature_maps, has_keys, normalised, stride
 from clever_fast.models import BACKBONES
 from clever_fast.models.dense import dense_features

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from clever_fast.encoders import export
 from clever_fast.cli import main
+from clever_fast.encoders import export
 from clever_fast.errors import UserError
 from clever_fast.models import BACKBONES
 from clever_fast.models.vit import vit

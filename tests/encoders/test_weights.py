@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 
 from clever_fast import checkpoint
 from clever_fast.encoders import export
+from clever_fast.encoders.weights import read_encoder, recognise
 from clever_fast.errors import UserError
 from clever_fast.models import BACKBONES
-from clever_fast.encoders.weights import read_encoder, recognise
 from tests.malicious import Malicious
 
 FULL = pytest.mark.full

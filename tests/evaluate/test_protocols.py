@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from clever_fast.acceleration import Accelerator, accelerator
+from clever_fast.encoders.encoder import Encoder, with_parts
 from clever_fast.errors import UserError
 from clever_fast.evaluate.features import for_linear
 from clever_fast.evaluate.finetune import Finetuning, finetune
 from clever_fast.evaluate.heads import Fitting
 from clever_fast.evaluate.labelled import balanced_share, check, listed_share
 from clever_fast.evaluate.linear import choose, linear
-from clever_fast.encoders.encoder import Encoder, with_parts
 from clever_fast.evaluate.robustness import robustness
 from clever_fast.evaluate.rotation import rotation
 from clever_fast.evaluate.semi import semi
-from clever_fast.pipelines.perturbations import PERTURBATIONS
 from clever_fast.pipelines.manifest import Manifest, open_manifest
+from clever_fast.pipelines.perturbations import PERTURBATIONS
 from clever_fast.recipe import Execution
 from tests import recipes
 from tests.evaluate.segmentation import scenes

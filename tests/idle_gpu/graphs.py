@@ -15,10 +15,10 @@ from tests.idle_gpu import patch
 def main(folder: Path) -> None:
     stand_in = patch.install()
     from clever_fast.pipelines.evaluation import EvaluationLoader
+    from clever_fast.pipelines.manifest import open_manifest
     from clever_fast.pipelines.perturbations import PERTURBATIONS
     from clever_fast.pipelines.policies import CAUG_PLUS, MOCO_CAUG_PLUS
     from clever_fast.pipelines.pretraining import PretrainingLoader
-    from clever_fast.pipelines.manifest import open_manifest
 
     manifest = open_manifest(folder)
     for policy, local_crops in ((CAUG_PLUS, 4), (MOCO_CAUG_PLUS, 0)):

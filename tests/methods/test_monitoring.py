@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from clever_fast.monitoring.collapse import Collapse
 from clever_fast.methods import Progress
 from clever_fast.methods.monitoring import FEATURES, ROWS, assignments, spread
+from clever_fast.monitoring.collapse import Collapse
 from tests.recipes import small
 
 TEMPS = {"student_temp": 0.1, "teacher_temp": 0.04}

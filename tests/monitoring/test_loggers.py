@@ -11,10 +11,10 @@ from types import ModuleType
 
 import pytest
 
-from clever_fast.monitoring import metrics
 from clever_fast.errors import UserError
-from clever_fast.monitoring.loggers import open_loggers
 from clever_fast.methods import Progress
+from clever_fast.monitoring import metrics
+from clever_fast.monitoring.loggers import open_loggers
 from clever_fast.monitoring.metrics import Log
 
 

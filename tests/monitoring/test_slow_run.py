@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import torch
 
 from clever_fast import data
-from clever_fast.monitoring import metrics
-from clever_fast.monitoring import slow_run
 from clever_fast.acceleration import accelerator
+from clever_fast.monitoring import metrics, slow_run
 from clever_fast.monitoring.metrics import Clock
 from clever_fast.monitoring.slow_run import Pace, frozen_garbage
 from clever_fast.recipe import Execution, Run
@@ -67,7 +66,7 @@ def test_a_run_with_a_slow_loader_is_warned_about(small, images, tmp_path, monke
             yield batch
 
     monkeypatch.setattr(data.PretrainingBatches, "__iter__", slowed)
-    monkeypatch.setattr(pace, "SLOW", 1.2)  # whatever the machine does besides
+    monkeypatch.setattr(slow_run, "SLOW", 1.2)  # whatever the machine does besides
     train(small(epochs=2), CPU, Run(data=images, run=tmp_path, log_every=1))
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("slow:")]
     assert len(told) == 1

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from clever_fast.performance.flops import gflop_per_image
 from clever_fast.methods import Dino
+from clever_fast.performance.flops import gflop_per_image
 from clever_fast.recipes import RECIPES
 
 

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from clever_fast.performance import tuning
 from clever_fast.cli import main
 from clever_fast.configuration import parse_pretrain
+from clever_fast.performance import tuning
 from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.recipe import Execution
 from tests.recipes import small

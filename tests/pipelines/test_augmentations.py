@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from clever_fast.benchmarks.checks import graph
-from clever_fast.benchmarks.checks import parity
+from clever_fast.benchmarks.checks import graph, parity
 from clever_fast.benchmarks.checks.references import JITTER
 from clever_fast.errors import UserError
 from clever_fast.pipelines.augmentations import ColorJitter, Elastic, GaussianBlur, Grayscale, Rotation, Solarize

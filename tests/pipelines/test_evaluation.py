@@ -8,8 +8,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from clever_fast.pipelines.evaluation import EvaluationLoader, centre_regions
-from clever_fast.pipelines.pretraining import MEAN, STD
 from clever_fast.pipelines.manifest import Manifest
+from clever_fast.pipelines.pretraining import MEAN, STD
 from tests.images import encode, photograph
 
 SIZES = [(80, 60), (61, 97), (32, 32), (300, 40), (10, 200), (33, 32), (256, 256)]

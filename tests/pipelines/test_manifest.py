@@ -10,8 +10,7 @@ import pytest
 from nvidia.dali import fn, pipeline_def
 
 from clever_fast.errors import UserError
-from clever_fast.pipelines import indexing, manifest_file
-from clever_fast.pipelines import manifest
+from clever_fast.pipelines import indexing, manifest, manifest_file
 from clever_fast.pipelines.listing import find_split
 from clever_fast.pipelines.manifest import open_manifest
 from tests.images import encode, photograph, readable, rotated, unreadable
@@ -163,7 +162,8 @@ def test_a_read_only_folder_is_indexed_into_the_cache(folder, tmp_path, monkeypa
 
 def test_of_several_processes_one_indexes(folder):
     code = (
-        f"from clever_fast.pipelines.manifest import *; print(open_manifest({str(folder)!r}, progress=True).fingerprint)"
+        "from clever_fast.pipelines.manifest import open_manifest; "
+        f"print(open_manifest({str(folder)!r}, progress=True).fingerprint)"
     )
     for i in range(200):
         write(folder, {f"ant/{i}.jpg": encode(photograph(200, 150))})

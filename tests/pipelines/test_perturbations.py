@@ -8,8 +8,8 @@ import pytest
 from clever_fast.benchmarks.checks import graph
 from clever_fast.pipelines.augmentations import Flip, Turn
 from clever_fast.pipelines.evaluation import EvaluationLoader, evaluation_pipeline
-from clever_fast.pipelines.perturbations import ORIG, PERTURBATIONS, Perturbation
 from clever_fast.pipelines.manifest import Manifest
+from clever_fast.pipelines.perturbations import ORIG, PERTURBATIONS, Perturbation
 from tests.images import encode, photograph
 
 COUNT = 7

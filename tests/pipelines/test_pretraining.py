@@ -12,9 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clever_fast.benchmarks.checks import graph
-from clever_fast.benchmarks.checks import parity
-from clever_fast.benchmarks.checks import references
+from clever_fast.benchmarks.checks import graph, parity, references
 from clever_fast.errors import UserError
 from clever_fast.pipelines import decoding
 from clever_fast.pipelines.augmentations import (
@@ -27,10 +25,10 @@ from clever_fast.pipelines.augmentations import (
     Solarize,
 )
 from clever_fast.pipelines.decoding import find_broken
+from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.parameters import Sampler
 from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS, MOCO_CAUG, POLICIES, Policy
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader, pretraining_pipeline
-from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.views import View
 from tests.images import encode, photograph
 

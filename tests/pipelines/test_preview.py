@@ -6,10 +6,10 @@ from PIL import Image
 
 from clever_fast.commands.preview import preview
 from clever_fast.errors import UserError
+from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.pipelines.policies import CAUG, CAUG_PLUS
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
 from clever_fast.pipelines.preview import CELL, GAP, HEADER, MARGIN, contact_sheet, describe
-from clever_fast.pipelines.manifest import open_manifest
 from tests.images import encode, photograph
 
 

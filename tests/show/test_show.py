@@ -8,8 +8,8 @@ from PIL import Image
 from clever_fast.cli import main
 from clever_fast.errors import UserError
 from clever_fast.models import BACKBONES
-from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.pipelines.contact_sheet import CELL, GAP, HEADER, MARGIN
+from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.pipelines.views import MEAN, STD
 from clever_fast.show.images import map_image, read, spread
 from clever_fast.show.pca import components_as_colours
@@ -80,8 +80,8 @@ def tile(sheet: Image.Image, row: int, column: int, columns_after: int, lines: i
 
 
 def test_the_attention_sheet_shows_what_the_class_token_attends_to(weights, images, tmp_path):
-    from clever_fast.models.dense import class_attention
     from clever_fast.encoders.weights import read_encoder
+    from clever_fast.models.dense import class_attention
 
     photograph(CELL, CELL).save(tmp_path / "a.png")
     words = ["show", "attention", "--weights", str(weights), "--image", str(tmp_path / "a.png"), "--device", "cpu"]

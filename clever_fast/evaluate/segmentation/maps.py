@@ -11,8 +11,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from clever_fast.acceleration import Accelerator
-from clever_fast.errors import UserError
 from clever_fast.encoders.encoder import Encoder
+from clever_fast.errors import UserError
 from clever_fast.models.dense import dense_features
 from clever_fast.ops import selection
 from clever_fast.pipelines.views import MEAN, STD

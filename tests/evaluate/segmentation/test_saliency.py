@@ -6,7 +6,16 @@ import torch
 from PIL import Image
 
 from clever_fast.errors import UserError
-from clever_fast.evaluate.segmentation.saliency import LAYOUTS, Pair, centred, check, find_pairs, measures, read_truth, summary
+from clever_fast.evaluate.segmentation.saliency import (
+    LAYOUTS,
+    Pair,
+    centred,
+    check,
+    find_pairs,
+    measures,
+    read_truth,
+    summary,
+)
 from clever_fast.evaluate.segmentation.tokencut import tokencut
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from clever_fast.errors import UserError
+from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.pipelines.policies import BAUG
 from clever_fast.pipelines.pretraining import PretrainingLoader
-from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.pipelines.shards import storage
 from clever_fast.pipelines.shards.building import build_shards
 from clever_fast.pipelines.shards.listing import find_shards

@@ -11,9 +11,9 @@ import pytest
 from clever_fast.errors import UserError
 from clever_fast.pipelines.evaluation import EvaluationLoader
 from clever_fast.pipelines.indexing import decoder, header_reader, silent_codecs
+from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.pipelines.policies import CAUG_PLUS
 from clever_fast.pipelines.pretraining import PretrainingLoader
-from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.pipelines.shards.building import build_shards
 from clever_fast.pipelines.shards.listing import find_shards
 from clever_fast.pipelines.shards.verifying import verify
