@@ -9,7 +9,7 @@ from functools import cache
 import torch
 
 from clever_fast.benchmarks.gpu_timing import copy_bandwidth, graph_ms
-from clever_fast.benchmarks.measure import summary
+from clever_fast.performance.timing import summary
 
 SIDE = {"cuda": 8192, "cpu": 2048}  # of the square matrices
 CPU_COPY = 2**28  # bytes: beyond any cache

@@ -15,15 +15,15 @@ from dataclasses import asdict, replace
 import numpy as np
 import torch
 
-from clever_fast.acceleration import Accelerator, accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.benchmarks.ceilings import ceilings
-from clever_fast.benchmarks.measure import conditions, summary
-from clever_fast.benchmarks.stepper import Lap, Stepper, synchronize
 from clever_fast.configuration import flatten
 from clever_fast.data import PretrainingBatches
+from clever_fast.environment import conditions
 from clever_fast.methods import Batch
 from clever_fast.performance import profiling
 from clever_fast.performance.flops import gflop_per_image
+from clever_fast.performance.timing import Lap, Stepper, summary, synchronize
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.recipe import Execution, Recipe
 from clever_fast.recipes import RECIPES
@@ -37,28 +37,28 @@ SMALL = {"global_size": 64, "local_size": 32, "local_crops": 2}  # on a CPU, of 
 SMALL_HEADS = {"prototypes": 4096, "hidden": 512}  # whose optimizer would else be most of so small a step
 
 
-def take(batches: Iterator[Batch], count: int, machine: Accelerator) -> Lap:
+def take(batches: Iterator[Batch], count: int, accelerator: Accelerator) -> Lap:
     """So many batches of the loader, beyond those that it had ready."""
     images = 0
-    empty(batches, machine)
-    synchronize(machine.device)
+    empty(batches, accelerator)
+    synchronize(accelerator.device)
     begin, used = time.perf_counter(), time.process_time()
     for _ in range(count):
         images += next(batches).size
-    synchronize(machine.device)
+    synchronize(accelerator.device)
     seconds = time.perf_counter() - begin
     return Lap(images, seconds, seconds, time.process_time() - used)
 
 
-def empty(batches: Iterator[Batch], machine: Accelerator) -> None:
+def empty(batches: Iterator[Batch], accelerator: Accelerator) -> None:
     """Throws away what the loader had ready."""
-    for _ in range(machine.prefetch + 1):
+    for _ in range(accelerator.execution.prefetch + 1):
         next(batches)
 
 
 def feed(stepper: Stepper, batches: Iterator[Batch], steps: int) -> Lap:
     """So many steps on the loader's batches; one more comes before them, so that the queue is as full as in a run."""
-    empty(batches, stepper.machine)
+    empty(batches, stepper.accelerator)
     stepper.lap(batches, 1)
     return stepper.lap(batches, steps)
 
@@ -96,16 +96,16 @@ def measure(
         steps: of all laps of the epoch together, in place of `seconds`.
         advance: called after each lap with what was timed.
     """
-    machines = {key: accelerator(execution) for key, execution in executions.items()}
-    first, machine = next(iter(machines.items()))
+    machines = {key: Accelerator.from_execution(execution) for key, execution in executions.items()}
+    first, accelerator = next(iter(machines.items()))
     loading, stepping = set(clocks) & {"loader", "epoch"}, set(clocks) & {"step", "epoch"}
-    batches = PretrainingBatches(manifest, recipe, machine) if loading else None
+    batches = PretrainingBatches(manifest, recipe, accelerator) if loading else None
     stream, steppers = iter(batches or ()), {}
     if stepping:
         steppers = {key: Stepper(recipe, machines[key]) for key in (executions if "step" in clocks else [first])}
     laps: dict[tuple[str, str], Callable[[int], Lap]] = {}
     if "loader" in clocks:
-        laps["loader", first] = lambda count: take(stream, count, machine)
+        laps["loader", first] = lambda count: take(stream, count, accelerator)
     if "step" in clocks:
         laps |= {("step", key): lambda count, s=stepper: s.lap(s.noise, count) for key, stepper in steppers.items()}
     if "epoch" in clocks:
@@ -134,10 +134,10 @@ def measure(
         batches.close()
 
 
-def describe(name: str, recipe: Recipe, key: str, execution: Execution, machine: Accelerator) -> dict:
+def describe(name: str, recipe: Recipe, key: str, execution: Execution, accelerator: Accelerator) -> dict:
     """What was timed, on what."""
     base, ours = dict(flatten(RECIPES[name].as_dict())), dict(flatten(recipe.as_dict()))
-    on_gpu = machine.device.type == "cuda"
+    on_gpu = accelerator.device.type == "cuda"
     return {
         "recipe": name,
         "method": recipe.method.name,
@@ -145,9 +145,9 @@ def describe(name: str, recipe: Recipe, key: str, execution: Execution, machine:
         "changes": {field: value for field, value in ours.items() if value != base[field]},
         "execution": key,
         "settings": asdict(execution),
-        "device": torch.cuda.get_device_name(machine.device) if on_gpu else "cpu",
-        "precision": str(machine.precision).removeprefix("torch."),
-        "threads": machine.threads,
+        "device": torch.cuda.get_device_name(accelerator.device) if on_gpu else "cpu",
+        "precision": str(accelerator.precision).removeprefix("torch."),
+        "threads": accelerator.execution.threads,
         "policy": recipe.policy.name,
         "crops": f"2x{recipe.global_size} + {recipe.local_crops}x{recipe.local_size}",
         "batch": recipe.batch_size,
@@ -171,7 +171,7 @@ def rates(laps: list[Lap]) -> dict:
 
 def share_of_peak(record: dict, stepper: Stepper) -> dict:
     """What the step computes against what the machine can: heads and teacher included, counted by `cost`."""
-    peak = ceilings(stepper.machine.device.type, stepper.machine.precision)
+    peak = ceilings(stepper.accelerator.device.type, stepper.accelerator.precision)
     gflop = gflop_per_image(stepper.recipe)
     tflops = record["images_per_second"]["median"] * gflop / 1e3
     memory = {} if stepper.peak_mib is None else {"peak_mib": stepper.peak_mib}

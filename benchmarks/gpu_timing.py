@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from clever_fast.benchmarks.measure import summary
+from clever_fast.performance.timing import summary
 
 
 def graph_ms(function: Callable[[], object], calls: int, rounds: int = 11) -> dict:

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from clever_fast.benchmarks.checks import machine_code
 from clever_fast.benchmarks.gpu_timing import copy_bandwidth, event_ms, graph_ms
-from clever_fast.benchmarks.measure import conditions
 from clever_fast.benchmarks.traffic import TEMPERATURES, G, V
+from clever_fast.environment import conditions
 from clever_fast.errors import UserError
 from clever_fast.ops.crop_pairs import crop_pairs_loss
 from clever_fast.ops.distillation_loss.reference import distillation_loss as cross_entropy

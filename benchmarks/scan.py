@@ -16,10 +16,11 @@ from torch import Tensor
 
 from clever_fast import ops
 from clever_fast.benchmarks.ceilings import ceilings
-from clever_fast.benchmarks.measure import conditions, summary
 from clever_fast.benchmarks.scan_forms import by_chunked_sums, published_kernels
+from clever_fast.environment import conditions
 from clever_fast.ops.cross_scan import reference as cross_reference
 from clever_fast.ops.selective_scan import doubling, reference
+from clever_fast.performance.timing import summary
 
 STAGES = ((96, 56), (192, 28), (384, 14), (768, 7), (96, 24), (192, 12), (384, 6), (768, 3))  # channels, side
 LOOPS = "python loop"

@@ -13,7 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from clever_fast.benchmarks.measure import DOCS, conditions, write_section
+from clever_fast.benchmarks.measure import DOCS, write_section
+from clever_fast.environment import conditions
 from clever_fast.ops.extension import LIBRARY
 
 DTYPES = {"If": "float32", "I6__half": "float16", "I13__nv_bfloat16": "bfloat16"}

@@ -7,14 +7,14 @@ DALI is imported when a loader is made: a step on a batch that is there already 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from clever_fast import distributed
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.methods import Batch
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.perturbations import ORIG, Perturbation
@@ -31,14 +31,39 @@ def _place(accelerator: Accelerator, share: tuple[int, int] | None = None) -> di
     return {
         "rank": rank,
         "world_size": world_size,
-        "threads": accelerator.threads,
+        "threads": accelerator.execution.threads,
         "device_id": accelerator.device.index,
         "dtype": accelerator.input_dtype,
         "stream": _stream(accelerator.device),
     }
 
 
-class PretrainingBatches:
+class Batches:
+    """A loader of pretraining batches: what `train` asks of one, and what a loader of one's own derives from.
+
+    Iterating yields this rank's batches from the step that it was made for, without end: crops on the device of the
+    run, in float32, or float16 under autocast on a GPU (see `Batch`).
+    """
+
+    steps_per_epoch: int
+    replaced: ClassVar[dict[str, str]] = {}  # files that broke after they were indexed, with the reason
+
+    def __iter__(self) -> Iterator[Batch]:
+        raise NotImplementedError
+
+    def summary(self) -> str:
+        """The data in one line, for the header of a run."""
+        return f"batches of {type(self).__qualname__}"
+
+    def samples(self, step: int) -> dict[str, list]:
+        """What a report of a failed step says about the batch of that step."""
+        return {}
+
+    def close(self) -> None:
+        """Called once, at the end of the run."""
+
+
+class PretrainingBatches(Batches):
     """This rank's batches, or another `share` (rank, of ranks), step after step from `start_step`, without end."""
 
     def __init__(
@@ -51,7 +76,7 @@ class PretrainingBatches:
     ):
         from clever_fast.pipelines.pretraining import PretrainingLoader
 
-        self.labels, self.paths = torch.from_numpy(manifest.labels), manifest.paths
+        self.labels, self.paths, self._summary = torch.from_numpy(manifest.labels), manifest.paths, manifest.summary()
         self.global_crops = sum(view.count for view in recipe.views.views) - recipe.local_crops
         self.loader = PretrainingLoader(
             manifest,
@@ -59,10 +84,10 @@ class PretrainingBatches:
             seed=recipe.seed,
             batch_size=recipe.batch_size,
             start_step=start_step,
-            prefetch=accelerator.prefetch,
-            hw_decoder_load=accelerator.hw_decoder_load,
-            preallocate=_usual_size(manifest) if accelerator.preallocate else (0, 0),
-            affinity=accelerator.affinity,
+            prefetch=accelerator.execution.prefetch,
+            hw_decoder_load=accelerator.execution.hw_decoder_load,
+            preallocate=_usual_size(manifest) if accelerator.execution.preallocate else (0, 0),
+            affinity=accelerator.execution.affinity,
             **_place(accelerator, share),
         )
 
@@ -79,6 +104,9 @@ class PretrainingBatches:
         for indices, views in self.loader:
             g, l = views[: self.global_crops], views[self.global_crops :]
             yield Batch(_crop_major(g), _crop_major(l) if l else None, self.labels[indices])
+
+    def summary(self) -> str:
+        return self._summary
 
     def samples(self, step: int) -> dict[str, list]:
         """The sample indices and paths of this rank's batch at a step."""

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from clever_fast.benchmarks.measure import driver_version, installed_version
+from clever_fast.environment import driver_version, installed_version
 from clever_fast.errors import UserError
 
 TRITON_OF_TORCH = {"2.11": "3.6", "2.12": "3.7", "2.13": "3.7", "2.14": "3.8", "2.15": "3.9"}

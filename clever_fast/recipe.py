@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clever_fast.errors import UserError
-from clever_fast.methods import METHODS, MethodConfig
+from clever_fast.methods import METHODS, Method, MethodConfig
 from clever_fast.models import BACKBONES, Backbone
 from clever_fast.ops.selection import Kernels
 from clever_fast.pipelines.policies import POLICIES, Policy
@@ -82,6 +82,10 @@ class Recipe:
     def lr(self) -> float:
         """The peak learning rate: linear scaling with the whole batch."""
         return self.base_lr * self.batch_size / 256
+
+    def build(self) -> Method:
+        """The method with new weights on the CPU, drawn from torch's generator."""
+        return self.method.build(self.backbone, self.drop_path)
 
     @property
     def views(self) -> Policy:
@@ -192,8 +196,8 @@ class Run:
     """Where a run reads and writes, and how often it reports.
 
     Args:
-        data: folder of class folders, or one with train/ in it.
-        run: folder of the run: checkpoints, logs and curves. The same command resumes it.
+        folder: of the run: checkpoints, logs and curves. The same command resumes it. Called --run on command lines.
+        data: folder of class folders, or one with train/ in it; None where `train` is given a loader.
         classes: file with one class folder a line, to train on a subset such as ImageNet-100.
         log_every: steps between reports; the only points at which the host waits for the device.
         save_every: steps between checkpoints; 0 for one an epoch. One is always written at the end and when the run
@@ -206,8 +210,8 @@ class Run:
         ranges: name epochs, steps, their parts and the ops to nsys (NVTX) and torch's profiler.
     """
 
-    data: Path
-    run: Path
+    folder: Path
+    data: Path | None = None
     classes: Path | None = None
     log_every: int = 10
     save_every: int = 0

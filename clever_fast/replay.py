@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clever_fast import checkpoint
-from clever_fast.acceleration import Accelerator, accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.data import PretrainingBatches, identity
 from clever_fast.errors import UserError
 from clever_fast.methods import Batch, Progress
@@ -20,7 +20,7 @@ from clever_fast.nonfinite.stop import BUNDLE
 from clever_fast.ops import selection
 from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.recipe import Execution, Recipe
-from clever_fast.train import build, seed_step
+from clever_fast.train_state import TrainState, seed_step
 
 
 def read_bundle(folder: Path, step: int | None) -> tuple[dict[str, Any], Path]:
@@ -35,6 +35,8 @@ def read_bundle(folder: Path, step: int | None) -> tuple[dict[str, Any], Path]:
     if not found:
         raise UserError(f"{folder} holds no {BUNDLE.format('N' if step is None else step)}.json: no step has failed")
     bundle, weights = json.loads(found[-1].read_text()), found[-1].with_suffix(".pth")
+    if bundle.get("data", "") is None:
+        raise UserError(f"{found[-1]} is of a loader of its own, whose batches cannot be made again here")
     if not ({"data", "processes", "execution"} <= bundle.keys() and weights.exists()):
         raise UserError(f"{found[-1]} and {weights.name} do not say all that a replay needs; the run is of before 0.1")
     return bundle, weights
@@ -51,31 +53,31 @@ def replay(folder: Path, *, step: int | None = None, data: Path | None = None, d
     recipe = Recipe.from_dict(state["recipe"])
     # Compiled code would hide its modules; the rest stays, as rounding may matter.
     changes = {"compile": "off", "threads": 0, **({"device": device} if device else {})}
-    machine = accelerator(replace(Execution(**bundle["execution"]), **changes))
+    accelerator = Accelerator.from_execution(replace(Execution(**bundle["execution"]), **changes))
     classes = bundle["classes"] and Path(bundle["classes"])
     manifest = open_manifest(data or Path(bundle["data"]), classes=classes, progress=True)
     checkpoint.refuse_other(weights, state, recipe, identity(manifest))
     findings = []
     for rank in range(bundle["processes"]):
-        trained = build(recipe, machine)
-        checkpoint.restore(trained, state)
+        trained = TrainState(recipe, accelerator)
+        trained.load_state_dict(state)
         share = (rank, bundle["processes"])
-        batches = PretrainingBatches(manifest, recipe, machine, bundle["step"], share)
+        batches = PretrainingBatches(manifest, recipe, accelerator, bundle["step"], share)
         progress = Progress(bundle["step"], recipe.epochs * batches.steps_per_epoch, batches.steps_per_epoch)
         try:
             batch = next(iter(batches))
             seed_step(recipe, progress.step, rank)
-            if finding := observe(trained, batch, progress, machine):
+            if finding := observe(trained, batch, progress):
                 findings.append(f"rank {rank}: {finding}" if share[1] > 1 else finding)
         finally:
             batches.close()
     return findings
 
 
-def observe(trained: checkpoint.Trained, batch: Batch, progress: Progress, machine: Accelerator) -> str | None:
+def observe(state: TrainState, batch: Batch, progress: Progress) -> str | None:
     """Compute a step's loss and gradients. Returns the first thing found that is not finite, in the order of the step:
     a weight, a crop, a module's output, a value of the loss, the gradient of an operator, that of a parameter."""
-    method, scaler = trained.method, trained.scaler
+    method, scaler, accelerator = state.method, state.scaler, state.accelerator
     for name, tensor in method.state_dict().items():
         if not _finite(tensor):
             return f"the weights were not finite before the step: {name}, {_describe(tensor)}"
@@ -83,7 +85,7 @@ def observe(trained: checkpoint.Trained, batch: Batch, progress: Progress, machi
         if crops is not None and not _finite(crops):
             rows = (~crops.isfinite().flatten(1).all(1)).nonzero().flatten()[:8].tolist()
             return f"{name} hold values that are not finite, in rows {rows}"
-    with _watched(method) as found, selection.use(machine.kernels), machine.autocast():
+    with _watched(method) as found, selection.use(accelerator.execution.kernels), accelerator.autocast():
         values = method(batch, progress)
     if found:
         return f"the first module whose output is not finite: {found[0]}"

@@ -41,15 +41,14 @@ def small():
 @pytest.fixture
 def fault(request: pytest.FixtureRequest):
     """`fault(fault, happened, lost)`: a row of docs/faults.md, written where pytest was given --faults FILE."""
-    from clever_fast.benchmarks import measure
+    from clever_fast.benchmarks.measure import append
+    from clever_fast.environment import conditions
 
     path, test = request.config.getoption("--faults"), request.node.nodeid
 
     def record(fault: str, happened: str, lost: str) -> None:
         if path:
-            measure.append(
-                path, {"test": test, "fault": fault, "happened": happened, "lost": lost, **measure.conditions()}
-            )
+            append(path, {"test": test, "fault": fault, "happened": happened, "lost": lost, **conditions()})
 
     return record
 

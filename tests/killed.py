@@ -19,5 +19,5 @@ def start(recipe: Recipe, run: Run) -> multiprocessing.Process:
 
 
 def _train(recipe: dict, run: Run) -> None:
-    with Path(f"{run.run}.log").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    with Path(f"{run.folder}.log").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         train(Recipe.from_dict(recipe), Execution(device="cpu", precision="fp32", threads=1), run)

@@ -7,16 +7,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "tracing", "progress", "schedules", "signals", "html_page", "synthetic"},
+    {"errors", "environment", "tracing", "progress", "schedules", "signals", "html_page", "synthetic"},
     {"ops", "pipelines", "distributed"},
     {"models"},
     {"methods"},
     {"recipe"},
-    {"recipes", "checkpoint", "acceleration", "optimization"},
-    {"configuration", "data", "monitoring", "encoders"},
+    {"recipes", "checkpoint", "accelerator", "optimization"},
+    {"configuration", "data", "encoders"},
     {"nonfinite", "evaluate"},
-    {"train", "show"},
-    {"replay", "sweeps", "performance"},
+    {"train_state", "show"},
+    {"monitoring"},
+    {"train", "performance"},
+    {"replay", "sweeps"},
     {"benchmarks"},
     {"doctor"},
     {"commands"},

@@ -48,7 +48,7 @@ def test_options_override_the_recipe_that_is_named():
     assert (recipe.epochs, recipe.policy.name, recipe.method.teacher_temp) == (3, "baug", 0.07)
     assert (recipe.backbone, recipe.batch_size, recipe.method.prototypes) == (base.backbone, 512, 65536)
     assert execution.precision == "bf16"
-    assert (run.data, run.run, run.keep) == (Path("d"), Path("r"), 4)
+    assert (run.data, run.folder, run.keep) == (Path("d"), Path("r"), 4)
 
 
 def test_an_execution_is_chosen_by_name_and_overridden(capsys):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from clever_fast import data
-from clever_fast.acceleration import accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.data import PretrainingBatches
 from clever_fast.pipelines import pretraining
 from clever_fast.pipelines.manifest import open_manifest
@@ -32,7 +32,7 @@ def test_crops_are_copied_by_the_concatenation_alone(manifest, monkeypatch):
 
     monkeypatch.setattr(PretrainingLoader, "__iter__", watched)
     monkeypatch.setattr(torch, "cat", lambda crops: handed.extend(x.data_ptr() for x in crops) or concatenate(crops))
-    batches = PretrainingBatches(manifest, small(), accelerator(CPU))
+    batches = PretrainingBatches(manifest, small(), Accelerator.from_execution(CPU))
     batch = next(iter(batches))
     batches.close()
     assert len(made) == 4
@@ -79,7 +79,7 @@ def test_on_a_gpu_dali_s_stream_waits_for_the_copy(monkeypatch):
 
 
 def test_crops_are_crop_major(manifest):
-    batches = PretrainingBatches(manifest, small(), accelerator(CPU))
+    batches = PretrainingBatches(manifest, small(), Accelerator.from_execution(CPU))
     batch = next(iter(batches))
     batches.close()
     loader = PretrainingLoader(manifest, small().views, seed=0, batch_size=8, dtype="float32")
@@ -93,7 +93,7 @@ def test_crops_are_crop_major(manifest):
 def test_the_pipeline_gets_the_execution_s_settings(manifest, monkeypatch):
     options = {}
     monkeypatch.setattr(pretraining, "pretraining_pipeline", lambda *_, **given: options.update(given) or Ready())
-    batches = PretrainingBatches(manifest, small(), accelerator(CPU))
+    batches = PretrainingBatches(manifest, small(), Accelerator.from_execution(CPU))
     batches.loader._build()
     assert (options["prefetch"], options["hw_decoder_load"], options["affinity"]) == (3, 0.5, False)
     width, height = options["preallocate"]

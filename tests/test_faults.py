@@ -32,14 +32,14 @@ def kill_until_done(recipe, run: Run, rng: random.Random, kills: int) -> Iterato
     One start in three is killed at once or within three seconds; the others go on for none to two steps, and then up to
     0.3 seconds, or until a checkpoint is being written and up to 0.02 seconds.
     """
-    done, temporary = 0, run.run / checkpoint.TEMPORARY
+    done, temporary = 0, run.folder / checkpoint.TEMPORARY
     for kill in range(kills):
         process = killed.start(recipe, run)
         if kill % 3 == 0:
             process.join(rng.uniform(0, 3))
         else:
             goal = done + rng.randint(0, 2)
-            while process.is_alive() and max(steps(run.run), default=0) < goal:
+            while process.is_alive() and max(steps(run.folder), default=0) < goal:
                 time.sleep(1e-3)
             while kill % 3 == 1 and process.is_alive() and not temporary.exists():
                 time.sleep(1e-4)
@@ -49,9 +49,9 @@ def kill_until_done(recipe, run: Run, rng: random.Random, kills: int) -> Iterato
         if process.exitcode == 0:
             return
         assert process.exitcode == -signal.SIGKILL
-        path = newest(run.run)
+        path = newest(run.folder)
         saved = checkpoint.load(path)["step"] if path else 0
-        reported = steps(run.run)
+        reported = steps(run.folder)
         assert saved >= done, "a checkpoint that was there is gone"
         lost = max([saved, *reported]) - saved
         moment = "while a checkpoint was written" if temporary.exists() else "between writes"
@@ -62,23 +62,23 @@ def kill_until_done(recipe, run: Run, rng: random.Random, kills: int) -> Iterato
 def undisturbed(recipe, run: Run) -> Path:
     process = killed.start(recipe, run)
     process.join()
-    assert process.exitcode == 0, Path(f"{run.run}.log").read_text()
-    return run.run
+    assert process.exitcode == 0, Path(f"{run.folder}.log").read_text()
+    return run.folder
 
 
 @pytest.fixture(scope="module")
 def whole(small, images, tmp_path_factory) -> Path:
     """The folder of a run of 9 steps that nobody disturbed."""
-    return undisturbed(small(), Run(data=images, run=tmp_path_factory.mktemp("runs") / "whole", log_every=1))
+    return undisturbed(small(), Run(data=images, folder=tmp_path_factory.mktemp("runs") / "whole", log_every=1))
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.soak)])
 def test_killed_runs_end_with_the_same_weights(small, images, tmp_path, whole, fault, kills):
-    recipe, run = small(), Run(data=images, run=tmp_path / "killed", log_every=1, save_every=1, keep=2)
+    recipe, run = small(), Run(data=images, folder=tmp_path / "killed", log_every=1, save_every=1, keep=2)
     rng, moments, most, runs = random.Random(kills), Counter(), 0, 0
     while (left := kills - moments.total()) > 0:
         runs += 1
-        again = replace(run, run=tmp_path / f"killed{runs}")
+        again = replace(run, folder=tmp_path / f"killed{runs}")
         for moment, lost in kill_until_done(recipe, again, rng, left):
             moments[moment] += 1
             most = max(most, lost)
@@ -128,7 +128,7 @@ def test_a_full_disk_costs_checkpoints_and_not_the_run(small, images, whole, sma
             ballast.unlink()
 
     monkeypatch.setattr(metrics.Log, "train", fill_and_free)
-    train(small(), CPU, Run(data=images, run=small_disk / "run", log_every=1, save_every=1))
+    train(small(), CPU, Run(data=images, folder=small_disk / "run", log_every=1, save_every=1))
     said = capsys.readouterr().out.count("No space left on device; training goes on")
     assert said >= 2
     assert_same_state(whole, small_disk / "run")
@@ -143,21 +143,21 @@ def test_a_full_disk_costs_checkpoints_and_not_the_run(small, images, whole, sma
 
 @pytest.mark.parametrize("damage", ["cut short", pytest.param("zeros in the middle", marks=pytest.mark.soak)])
 def test_a_broken_checkpoint_is_skipped(small, images, tmp_path, whole, damage, capsys, fault):
-    run = Run(data=images, run=tmp_path / "run", log_every=1, save_every=2, keep=2)
+    run = Run(data=images, folder=tmp_path / "run", log_every=1, save_every=2, keep=2)
     train(small(), CPU, replace(run, stop_after=5))
-    path = run.run / checkpoint.NEWEST
+    path = run.folder / checkpoint.NEWEST
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         file.truncate() if damage == "cut short" else file.write(bytes(4096))
-    (kept,) = run.run.glob(checkpoint.KEPT)
+    (kept,) = run.folder.glob(checkpoint.KEPT)
     again = 5 - checkpoint.load(kept)["step"]
     capsys.readouterr()
     train(small(), CPU, run)
     said = capsys.readouterr().out
     assert f"{path} is broken" in said
     assert "going on from" in said
-    assert_same_state(whole, run.run)
-    assert steps(run.run) == steps(whole) == list(range(1, 10))
+    assert_same_state(whole, run.folder)
+    assert steps(run.folder) == steps(whole) == list(range(1, 10))
     fault(
         f"checkpoint.pth is broken: {damage}",
         "named, renamed to checkpoint.pth.broken and skipped; the run went on from the one before (`--keep 2`) to the "
@@ -202,7 +202,7 @@ def test_a_signal_saves_a_vit_s_within_ten_seconds(images, tmp_path, number, fau
 def test_memory_stays_flat_over_restarted_epochs(small, images, tmp_path, fault, length):
     """3 steps an epoch; the peak of the resident memory, which a leak of a few KB a step would raise."""
     recipe = small("dino", epochs=length // 3, local_crops=0, global_size=16)
-    folder = undisturbed(recipe, Run(data=images, run=tmp_path / "run", log_every=10, save_every=10))
+    folder = undisturbed(recipe, Run(data=images, folder=tmp_path / "run", log_every=10, save_every=10))
     peaks = {r["step"]: r["memory_mib"] for r in metrics.read(folder / metrics.LOG) if r["kind"] == "train"}
     early = length // 3
     growth = peaks[length] - peaks[early]

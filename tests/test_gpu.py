@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from clever_fast import checkpoint
-from clever_fast.acceleration import accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.methods import Batch, Progress
 from clever_fast.models import BACKBONES
 from clever_fast.monitoring import metrics
-from clever_fast.optimization import FailureGuard
 from clever_fast.recipe import Execution, Run
-from clever_fast.train import build, train, train_step
+from clever_fast.train import train
+from clever_fast.train_state import TrainState
 from tests import recipes
 
 pytestmark = pytest.mark.gpu
@@ -43,23 +43,18 @@ def losses(folder):
     return torch.tensor([r["loss"] for r in metrics.read(folder / metrics.LOG) if r["kind"] == "train"])
 
 
-def noise(step, machine):
+def noise(step, accelerator):
     g, layout = torch.Generator().manual_seed(step), torch.channels_last
     crops = [torch.randn(16, 3, size, size, generator=g).to(memory_format=layout) for size in (32, 16)]
-    return Batch(*(x.to(machine.device) for x in crops), torch.zeros(8))
+    return Batch(*(x.to(accelerator.device) for x in crops), torch.zeros(8))
 
 
 def prepared(recipe, execution):
-    """What `train_step` is given, but for the batch and the progress."""
-    machine = accelerator(execution)
-    trained = build(recipe, machine)
-    overflow = trained.scaler.is_enabled()
-    return trained, FailureGuard(trained.method, machine.device, overflow_is_normal=overflow), recipe, machine
+    return TrainState(recipe, Accelerator.from_execution(execution))
 
 
-def step(prepared, number, batch):
-    trained, guard, recipe, machine = prepared
-    return train_step(trained.method, trained, guard, batch, Progress(number, 20, 2), recipe, machine)
+def step(state, number, batch):
+    return state.step(batch, Progress(number, 20, 2))
 
 
 @cache
@@ -67,7 +62,7 @@ def first_steps(network, execution, count=4):
     """Losses and gradient norms (count, 2) of the first steps on noise."""
     recipe = recipes.small("clever", backbone=NETWORKS[network], drop_path=0.0, base_lr=1e-3)
     given = prepared(recipe, execution)
-    values = [step(given, i, noise(i, given[-1])) for i in range(count)]
+    values = [step(given, i, noise(i, given.accelerator)) for i in range(count)]
     return torch.tensor([[v["loss"].item(), v["gradient_norm"].item()] for v in values])
 
 
@@ -85,16 +80,16 @@ def test_steps_are_near_those_of_a_cpu(network, execution):
 def test_losses_are_near_those_of_a_cpu(small, images, tmp_path, method, precision, tolerance):
     pytest.importorskip("nvidia.dali")
     recipe = small(method, drop_path=0.0, base_lr=1e-3)  # drop path's masks come from the device's own generator
-    train(recipe, CPU, Run(data=images, run=tmp_path / "cpu", log_every=1))
+    train(recipe, CPU, Run(data=images, folder=tmp_path / "cpu", log_every=1))
     gpu = Execution(device="cuda", precision=precision)
-    train(recipe, gpu, Run(data=images, run=tmp_path / "gpu", log_every=1))
+    train(recipe, gpu, Run(data=images, folder=tmp_path / "gpu", log_every=1))
     torch.testing.assert_close(losses(tmp_path / "gpu"), losses(tmp_path / "cpu"), rtol=tolerance, atol=0)
 
 
 @pytest.mark.parametrize(("network", "execution"), CASES)
 def test_a_step_never_waits_for_the_device(network, execution):
     given = prepared(recipes.small(backbone=NETWORKS[network]), replace(EXECUTIONS[execution], device="cuda"))
-    batch = noise(0, given[-1])
+    batch = noise(0, given.accelerator)
     for i in range(4):  # optimizer state, cuDNN's choices and graphs are made in the first steps
         step(given, i, batch)
     torch.cuda.set_sync_debug_mode("error")
@@ -106,13 +101,12 @@ def test_a_step_never_waits_for_the_device(network, execution):
 
 
 def test_an_overflow_skips_one_step_and_halves_the_scale():
-    trained, *rest = prepared(recipes.small(), Execution(device="cuda", precision="fp16"))
-    trained = replace(trained, scaler=torch.amp.GradScaler("cuda", init_scale=2.0**60))
-    given = trained, *rest
+    trained = prepared(recipes.small(), Execution(device="cuda", precision="fp16"))
+    trained.scaler = torch.amp.GradScaler("cuda", init_scale=2.0**60)
     before = {name: value.clone() for name, value in trained.method.state_dict().items()}
-    step(given, 0, noise(0, rest[-1]))
+    step(trained, 0, noise(0, trained.accelerator))
     assert trained.scaler.get_scale() == 2.0**59
-    assert rest[0].failed_step.item() == -1
+    assert trained.guard.failed_step.item() == -1
     for name, value in trained.method.state_dict().items():
         assert not value.is_floating_point() or torch.equal(value, before[name]), name
 
@@ -120,22 +114,22 @@ def test_an_overflow_skips_one_step_and_halves_the_scale():
 def test_a_resumed_run_goes_on_with_the_same_crops(small, images, tmp_path):
     pytest.importorskip("nvidia.dali")
     gpu = Execution(device="cuda", precision="bf16")
-    train(small(), gpu, Run(data=images, run=tmp_path / "whole", log_every=1))
+    train(small(), gpu, Run(data=images, folder=tmp_path / "whole", log_every=1))
     for stop in (4, None):
-        train(small(), gpu, Run(data=images, run=tmp_path / "parts", log_every=1, stop_after=stop))
+        train(small(), gpu, Run(data=images, folder=tmp_path / "parts", log_every=1, stop_after=stop))
     torch.testing.assert_close(losses(tmp_path / "parts"), losses(tmp_path / "whole"), rtol=0.02, atol=0)
     assert checkpoint.load(tmp_path / "parts" / checkpoint.NEWEST)["step"] == 9
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_weights():
     given = prepared(recipes.small(), Execution(device="cuda", precision="bf16"))
-    method, batch = given[0].method, noise(0, given[-1])
+    method, batch = given.method, noise(0, given.accelerator)
     for i in range(3):
         step(given, i, batch)
     good = {name: value.clone() for name, value in method.state_dict().items()}
     batch.global_crops[0, 0, 0, 0] = torch.nan
     for i in range(3, 6):
         step(given, i, batch)
-    assert given[1].failed_step.item() == 3
+    assert given.guard.failed_step.item() == 3
     for name, value in method.state_dict().items():
         assert not value.is_floating_point() or torch.equal(value, good[name]), name

@@ -40,7 +40,7 @@ def hosts():
 def alone(images, tmp_path_factory):
     """The weights of one process on the same global batches."""
     folder = tmp_path_factory.mktemp("alone")
-    train(small_vit("dino"), CPU, Run(data=images, run=folder))
+    train(small_vit("dino"), CPU, Run(data=images, folder=folder))
     return weights(folder)
 
 

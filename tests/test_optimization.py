@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from clever_fast.acceleration import accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.methods import Batch, Progress
 from clever_fast.ops import clip_each_
-from clever_fast.optimization import FailureGuard, gradient_norms, make_optimizer, schedule
+from clever_fast.optimization import gradient_norms, make_optimizer, schedule
 from clever_fast.recipe import EXECUTIONS, Execution
-from clever_fast.train import build, train_step
+from clever_fast.train_state import TrainState
 from tests.recipes import siamese
 
 CPU = Execution(device="cpu", precision="fp32")
@@ -99,23 +99,25 @@ def test_each_gradient_is_clipped_by_its_own_norm():
     ("method", "execution"), [("dino", CPU), ("clever", CPU), ("clever", replace(EXECUTIONS["plain"], device="cpu"))]
 )
 def test_from_the_first_failed_step_on_nothing_changes(small, method, optimizer, execution):
-    recipe, machine = small(method, optimizer=optimizer), accelerator(replace(execution, precision="fp32"))
-    trained = build(recipe, machine)
-    guard = FailureGuard(trained.method, machine.device, overflow_is_normal=False)
+    recipe, accelerator = (
+        small(method, optimizer=optimizer),
+        Accelerator.from_execution(replace(execution, precision="fp32")),
+    )
+    trained = TrainState(recipe, accelerator)
 
     def step(number, data):
-        return train_step(trained.method, trained, guard, data, Progress(number, 20, 2), recipe, machine)
+        return trained.step(data, Progress(number, 20, 2))
 
     for number in range(4):
         step(number, batch(number))
-    assert guard.failed_step == -1
+    assert trained.guard.failed_step == -1
     good = copy.deepcopy((trained.method.state_dict(), trained.optimizer.state_dict()["state"]))
     poisoned = batch(4)
     poisoned.global_crops[0, 0, 0, 0] = torch.nan
     assert not torch.isfinite(step(4, poisoned)["loss"])
-    assert guard.failed_step == 4
+    assert trained.guard.failed_step == 4
     assert torch.isfinite(step(5, batch(5))["loss"])  # a good batch again: the failure is remembered
-    assert guard.failed_step == 4
+    assert trained.guard.failed_step == 4
     weights, moments = trained.method.state_dict(), trained.optimizer.state_dict()["state"]
     for name, value in good[0].items():
         if value.is_floating_point():
@@ -126,25 +128,23 @@ def test_from_the_first_failed_step_on_nothing_changes(small, method, optimizer,
 
 
 def test_a_step_without_a_failure_moves_weights_teacher_statistics_and_centres(small):
-    recipe, machine = small(), accelerator(CPU)
-    trained = build(recipe, machine)
-    guard = FailureGuard(trained.method, machine.device, overflow_is_normal=False)
+    recipe, accelerator = small(), Accelerator.from_execution(CPU)
+    trained = TrainState(recipe, accelerator)
     before = copy.deepcopy(trained.method.state_dict())
     for number in range(2, 4):
-        train_step(trained.method, trained, guard, batch(number), Progress(number, 20, 2), recipe, machine)
+        trained.step(batch(number), Progress(number, 20, 2))
     after = trained.method.state_dict()
     still = [name for name in before if torch.equal(before[name], after[name])]
     assert all(name.endswith("weight_g") for name in still), still
 
 
 def test_fp16_overflow_lowers_the_scale_and_is_no_failure(small):
-    recipe, machine = small(), accelerator(Execution(device="cpu", precision="fp16"))
-    trained = build(recipe, machine)
+    recipe, accelerator = small(), Accelerator.from_execution(Execution(device="cpu", precision="fp16"))
+    trained = TrainState(recipe, accelerator)
     trained.scaler._init_scale = 2.0**60  # scaled gradients overflow
-    guard = FailureGuard(trained.method, machine.device, overflow_is_normal=True)
     before = copy.deepcopy(trained.method.student.state_dict())
-    train_step(trained.method, trained, guard, batch(0), Progress(3, 20, 2), recipe, machine)
-    assert guard.failed_step == -1
+    trained.step(batch(0), Progress(3, 20, 2))
+    assert trained.guard.failed_step == -1
     assert trained.scaler.get_scale() == 2.0**59
     after = trained.method.student.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before if before[k].is_floating_point())

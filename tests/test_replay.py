@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from clever_fast import checkpoint, replay
-from clever_fast.acceleration import accelerator
-from clever_fast.benchmarks.stepper import noise
+from clever_fast.accelerator import Accelerator
 from clever_fast.cli import main
 from clever_fast.methods import Progress
 from clever_fast.nonfinite.stop import NotFiniteError
+from clever_fast.performance.timing import noise
 from clever_fast.recipe import Execution, Run
-from clever_fast.train import build, train
+from clever_fast.train import train
+from clever_fast.train_state import TrainState
 
 CPU = Execution(device="cpu", precision="fp32", threads=1)
 
@@ -22,7 +23,7 @@ CPU = Execution(device="cpu", precision="fp32", threads=1)
 def test_a_failed_run_is_replayed_to_what_failed_first(small, images, tmp_path, capsys, fault):
     recipe = small("dino", base_lr=1e30, min_lr=1.0, warmup_epochs=0, clip_grad=0.0)
     with pytest.raises(NotFiniteError, match="clever-fast replay"):
-        train(recipe, CPU, Run(data=images, run=tmp_path, log_every=4))
+        train(recipe, CPU, Run(data=images, folder=tmp_path, log_every=4))
     capsys.readouterr()
     assert main(["replay", str(tmp_path)]) == 0
     told = capsys.readouterr().out
@@ -38,10 +39,12 @@ def test_a_failed_run_is_replayed_to_what_failed_first(small, images, tmp_path, 
         f"{4 - bundle['step']} steps, none of which changed a weight",
     )
     # The step before it was finite: the same bundle with healthy weights finds nothing.
-    healthy = build(small("dino"), accelerator(CPU))
+    healthy = TrainState(small("dino"), Accelerator.from_execution(CPU))
     state = checkpoint.load(weights)
     torch.save(
-        state | checkpoint.state_dict(healthy, recipe=recipe, data=state["data"], step=state["step"], epoch=0), weights
+        state
+        | checkpoint.content(healthy.state_dict(), recipe=recipe, data=state["data"], step=state["step"], epoch=0),
+        weights,
     )
     bundle["processes"] = 2  # each rank's share is replayed
     weights.with_suffix(".json").write_text(json.dumps(bundle))
@@ -74,9 +77,9 @@ class Broken(nn.Module):
 @pytest.fixture
 def step(small):
     recipe = replace(small("clever"), batch_size=4)
-    machine = accelerator(CPU)
+    accelerator = Accelerator.from_execution(CPU)
     torch.manual_seed(0)
-    return build(recipe, machine), noise(recipe, machine), Progress(5, 10, 5), machine
+    return TrainState(recipe, accelerator), noise(recipe, accelerator), Progress(5, 10, 5)
 
 
 def test_a_healthy_step_has_no_finding(step):
@@ -84,7 +87,7 @@ def test_a_healthy_step_has_no_finding(step):
 
 
 def test_each_part_of_a_step_is_named_where_it_fails_first(step):
-    trained, batch, progress, machine = step
+    trained, batch, progress = step
     student = trained.method.student
     mlp = student.head.mlp
     mlp[2] = Broken(mlp[2], "forward")
@@ -97,7 +100,7 @@ def test_each_part_of_a_step_is_named_where_it_fails_first(step):
     crops = batch.local_crops.clone()
     crops[3, 0, 0, 0] = torch.inf
     assert "local_crops hold values that are not finite, in rows [3]" in replay.observe(
-        trained, batch._replace(local_crops=crops), progress, machine
+        trained, batch._replace(local_crops=crops), progress
     )
     with torch.no_grad():
         mlp[0].weight[0, 0] = torch.nan

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from clever_fast import tracing
-from clever_fast.acceleration import accelerator
-from clever_fast.benchmarks.stepper import Stepper
+from clever_fast.accelerator import Accelerator
+from clever_fast.performance.timing import Stepper
 from clever_fast.recipe import Execution
 from clever_fast.tracing import Stopwatch, emitted, listening, range_, ranged
 
@@ -24,7 +24,7 @@ def outer(x):
 
 
 def test_every_part_of_a_step_and_every_op_is_named(small):
-    stepper = Stepper(small(), accelerator(Execution(device="cpu", precision="fp32", threads=1)))
+    stepper = Stepper(small(), Accelerator.from_execution(Execution(device="cpu", precision="fp32", threads=1)))
     watch = Stopwatch(torch.device("cpu"))
     with listening(watch):
         stepper.lap(stepper.noise, 2)

@@ -41,7 +41,7 @@ from tests.recipes import tiny
 from clever_fast.recipe import Execution, Run
 method, data, folder, stop = sys.argv[1:]
 train(tiny(method), Execution(device="cpu", precision="fp32", threads=2),
-      Run(data=Path(data), run=Path(folder), log_every=1, stop_after=int(stop) or None))
+      Run(data=Path(data), folder=Path(folder), log_every=1, stop_after=int(stop) or None))
 """
 
 
@@ -52,7 +52,7 @@ def run_in_a_new_process(*arguments: object) -> None:
 @pytest.mark.parametrize("method", ["dino", "clever", "ddcl"])
 def test_resume_in_a_new_process_is_bit_identical(images, tmp_path, method):
     """Stopped in the middle of an epoch and gone on with elsewhere; drop path, BatchNorm, elastic crops all on."""
-    train(tiny(method), CPU, Run(data=images, run=tmp_path / "whole", log_every=1))
+    train(tiny(method), CPU, Run(data=images, folder=tmp_path / "whole", log_every=1))
     for stop in (2, 4, 0):  # epochs have 3 steps
         run_in_a_new_process(method, images, tmp_path / "parts", stop)
     assert_same_state(tmp_path / "whole", tmp_path / "parts")
@@ -61,7 +61,7 @@ def test_resume_in_a_new_process_is_bit_identical(images, tmp_path, method):
 
 
 def test_records_of_steps_done_again_are_replaced(small, images, tmp_path):
-    run = Run(data=images, run=tmp_path, log_every=1, save_every=2)
+    run = Run(data=images, folder=tmp_path, log_every=1, save_every=2)
     train(small(), CPU, replace(run, stop_after=3))
     (tmp_path / checkpoint.NEWEST).unlink()
     train(small(), CPU, replace(run, stop_after=2))
@@ -92,18 +92,18 @@ def test_two_processes_train_what_one_does(images, tmp_path, method):
 
 @pytest.mark.parametrize("change", [{"channels_last": False}, {"threads": 1}, PLAIN])
 def test_execution_changes_nothing_but_time(small, images, tmp_path, change):
-    run = Run(data=images, run=tmp_path / "a", log_every=1, stop_after=4)
+    run = Run(data=images, folder=tmp_path / "a", log_every=1, stop_after=4)
     train(small(base_lr=1e-3, warmup_epochs=0), CPU, run)
-    train(small(base_lr=1e-3, warmup_epochs=0), replace(CPU, **change), replace(run, run=tmp_path / "b"))
+    train(small(base_lr=1e-3, warmup_epochs=0), replace(CPU, **change), replace(run, folder=tmp_path / "b"))
     torch.testing.assert_close(
         torch.tensor(losses(tmp_path / "a")), torch.tensor(losses(tmp_path / "b")), rtol=2e-4, atol=1e-5
     )
 
 
 def test_bf16_stays_near_fp32(small, images, tmp_path):
-    run = Run(data=images, run=tmp_path / "a", log_every=1, stop_after=3)
+    run = Run(data=images, folder=tmp_path / "a", log_every=1, stop_after=3)
     train(small(base_lr=1e-3), CPU, run)
-    train(small(base_lr=1e-3), replace(CPU, precision="bf16"), replace(run, run=tmp_path / "b"))
+    train(small(base_lr=1e-3), replace(CPU, precision="bf16"), replace(run, folder=tmp_path / "b"))
     a, b = losses(tmp_path / "a"), losses(tmp_path / "b")
     assert a != b
     torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=0.02, atol=0)
@@ -112,7 +112,7 @@ def test_bf16_stays_near_fp32(small, images, tmp_path):
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_weights(small, images, tmp_path):
     recipe = small("dino", base_lr=1e30, min_lr=1.0, warmup_epochs=0, clip_grad=0.0)  # blows up within a few steps
     with pytest.raises(NotFiniteError, match=r"at step (\d+)") as error:
-        train(recipe, CPU, Run(data=images, run=tmp_path, log_every=4))
+        train(recipe, CPU, Run(data=images, folder=tmp_path, log_every=4))
     state = checkpoint.load(tmp_path / checkpoint.NEWEST)
     step = state["step"]
     assert f"at step {step};" in str(error.value)
@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_weights(small
 def test_a_checkpoint_between_two_reports_never_holds_steps_that_were_skipped(small, images, tmp_path):
     recipe = small("dino", base_lr=1e30, min_lr=1.0, warmup_epochs=0, clip_grad=0.0)
     with pytest.raises(NotFiniteError):
-        train(recipe, CPU, Run(data=images, run=tmp_path, log_every=1000, save_every=1, keep=20))
+        train(recipe, CPU, Run(data=images, folder=tmp_path, log_every=1000, save_every=1, keep=20))
     failed = checkpoint.load(tmp_path / checkpoint.NEWEST)["step"]
     steps = [checkpoint.load(path)["step"] for path in tmp_path.glob("checkpoint-*.pth")]
     assert max(steps, default=0) <= failed
@@ -141,7 +141,7 @@ def test_a_disk_that_fails_during_the_run_costs_one_checkpoint(small, images, tm
         original(source, target)
 
     monkeypatch.setattr(os, "replace", full_once)
-    train(small(), CPU, Run(data=images, run=tmp_path, log_every=1))
+    train(small(), CPU, Run(data=images, folder=tmp_path, log_every=1))
     assert "No space left" in capsys.readouterr().out
     assert checkpoint.load(tmp_path / checkpoint.NEWEST)["step"] == 9
 
@@ -158,7 +158,7 @@ def test_a_signal_saves_and_leaves(small, images, tmp_path, number, monkeypatch)
 
     monkeypatch.setattr(metrics.Log, "train", train_then_signal)
     before = signal.getsignal(number)
-    train(small(), CPU, Run(data=images, run=tmp_path, log_every=1))
+    train(small(), CPU, Run(data=images, folder=tmp_path, log_every=1))
     assert checkpoint.load(tmp_path / checkpoint.NEWEST)["step"] == 2
     assert calls == [1, 2]
     assert signal.getsignal(number) == before
@@ -167,10 +167,10 @@ def test_a_signal_saves_and_leaves(small, images, tmp_path, number, monkeypatch)
 def test_a_file_that_breaks_after_indexing_is_replaced_and_reported(small, images, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(images, data)
-    train(small(), CPU, Run(data=data, run=tmp_path / "run", log_every=1, stop_after=1))
+    train(small(), CPU, Run(data=data, folder=tmp_path / "run", log_every=1, stop_after=1))
     with (data / "train" / "bars" / "3.jpg").open("r+b") as file:  # in place: the folder looks unchanged
         file.truncate(100)
-    train(small(), CPU, Run(data=data, run=tmp_path / "run", log_every=1))
+    train(small(), CPU, Run(data=data, folder=tmp_path / "run", log_every=1))
     assert "bars/3.jpg" in capsys.readouterr().out
     assert checkpoint.load(tmp_path / "run" / checkpoint.NEWEST)["step"] == 9
 
@@ -182,7 +182,7 @@ def test_files_of_every_kind_are_trained_on_or_left_out(small, tmp_path, capsys)
     for name, content in files.items():
         (folder / name).write_bytes(content)
     recipe = small(epochs=1, batch_size=len(readable()))  # every readable file is in the one batch
-    train(recipe, CPU, Run(data=tmp_path / "data", run=tmp_path / "run"))
+    train(recipe, CPU, Run(data=tmp_path / "data", folder=tmp_path / "run"))
     shown = capsys.readouterr().out
     assert f"{len(readable())} images, 1 classes, {len(unreadable())} unreadable" in shown
     assert all(name in shown for name in unreadable())
@@ -190,8 +190,8 @@ def test_files_of_every_kind_are_trained_on_or_left_out(small, tmp_path, capsys)
 
 
 def test_knn_during_pretraining_does_not_change_the_run(small, images, tmp_path):
-    train(small(), CPU, Run(data=images, run=tmp_path / "a", log_every=1))
-    train(small(), CPU, Run(data=images, run=tmp_path / "b", log_every=1, knn_every=1))
+    train(small(), CPU, Run(data=images, folder=tmp_path / "a", log_every=1))
+    train(small(), CPU, Run(data=images, folder=tmp_path / "b", log_every=1, knn_every=1))
     assert_same_state(tmp_path / "a", tmp_path / "b")
     knn = [r for r in metrics.read(tmp_path / "b" / metrics.LOG) if r["kind"] == "knn"]
     assert [r["epoch"] for r in knn] == [1, 2, 3]

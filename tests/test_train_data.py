@@ -15,15 +15,15 @@ from tests.test_train import CPU, assert_same_state, losses
 
 def test_a_run_goes_on_from_the_shards_of_its_folder_bit_for_bit(small, images, tmp_path):
     assert main(["shard", "build", str(images), str(tmp_path / "shards")]) == 0
-    train(small(), CPU, Run(data=images, run=tmp_path / "folder", log_every=1, stop_after=4))  # an epoch is 3 steps
-    train(small(), CPU, Run(data=images, run=tmp_path / "mixed", log_every=1, stop_after=2))
-    train(small(), CPU, Run(data=tmp_path / "shards", run=tmp_path / "mixed", log_every=1, stop_after=4))
+    train(small(), CPU, Run(data=images, folder=tmp_path / "folder", log_every=1, stop_after=4))  # an epoch is 3 steps
+    train(small(), CPU, Run(data=images, folder=tmp_path / "mixed", log_every=1, stop_after=2))
+    train(small(), CPU, Run(data=tmp_path / "shards", folder=tmp_path / "mixed", log_every=1, stop_after=4))
     assert_same_state(tmp_path / "folder", tmp_path / "mixed")
     assert losses(tmp_path / "folder") == losses(tmp_path / "mixed")
 
 
 def test_a_folder_that_lost_or_gained_files_is_refused_until_it_is_as_before(small, images, tmp_path, fault):
-    data, run = tmp_path / "data", Run(data=tmp_path / "data", run=tmp_path / "run", log_every=1, stop_after=1)
+    data, run = tmp_path / "data", Run(data=tmp_path / "data", folder=tmp_path / "run", log_every=1, stop_after=1)
     shutil.copytree(images, data)
     train(small(), CPU, run)
     (data / "train/bars/new.jpg").write_bytes(encode(photograph()))
@@ -34,7 +34,7 @@ def test_a_folder_that_lost_or_gained_files_is_refused_until_it_is_as_before(sma
         train(small(), CPU, run)
     (data / "train/bars/new.jpg").unlink()
     (tmp_path / "0.jpg").rename(data / "train/bars/0.jpg")
-    train(small(), CPU, Run(data=data, run=tmp_path / "run", log_every=1, stop_after=2))
+    train(small(), CPU, Run(data=data, folder=tmp_path / "run", log_every=1, stop_after=2))
     fault(
         "between two starts the data folder gained a file, or lost one and gained another",
         "refused with both counts; once the folder was as before the same command went on",
@@ -54,7 +54,7 @@ def test_files_that_go_and_come_while_a_run_is_fed(small, images, tmp_path, caps
             (data / "train/bars/new.jpg").write_bytes(encode(photograph()))
 
     monkeypatch.setattr("clever_fast.train.PretrainingBatches", Changing)
-    train(small(epochs=1), CPU, Run(data=data, run=tmp_path / "run", log_every=1))
+    train(small(epochs=1), CPU, Run(data=data, folder=tmp_path / "run", log_every=1))
     shown = capsys.readouterr().out
     assert "bars/3.jpg (the file is gone)" in shown
     assert "new.jpg" not in shown

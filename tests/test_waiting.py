@@ -7,8 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from clever_fast.acceleration import accelerator
-from clever_fast.benchmarks.stepper import Stepper
+from clever_fast.accelerator import Accelerator
+from clever_fast.performance.timing import Stepper
 from clever_fast.recipe import EXECUTIONS
 
 aten = torch.ops.aten
@@ -38,7 +38,9 @@ class Waits(TorchDispatchMode):
 
 
 def stepper(recipe, execution: str) -> Stepper:
-    return Stepper(recipe, accelerator(replace(EXECUTIONS[execution], device="cpu", precision="fp32", threads=1)))
+    return Stepper(
+        recipe, Accelerator.from_execution(replace(EXECUTIONS[execution], device="cpu", precision="fp32", threads=1))
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -55,10 +57,10 @@ def test_a_fast_step_never_waits(small, method, optimizer):
 def test_a_plain_step_waits_once_a_gradient_for_its_norm_and_once_for_the_verdict(small, method, optimizer):
     """AdamW's own step counts lie on the host also on a GPU, so reading them costs nothing."""
     trainer = stepper(small(method, optimizer=optimizer), "plain")
-    state = trainer.trained.optimizer.state.values()
+    state = trainer.state.optimizer.state.values()
     counts = [values["step"] for values in state if "step" in values]
     with Waits(counts) as waits:
         trainer.lap(trainer.noise, 1)
-    gradients = sum(p.grad is not None for p in trainer.trained.method.parameters())
+    gradients = sum(p.grad is not None for p in trainer.state.method.parameters())
     assert gradients > 30
     assert len(waits.found) == gradients + 1

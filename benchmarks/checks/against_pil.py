@@ -23,8 +23,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from clever_fast.benchmarks.checks.torchvision_views import Crops, one_thread, torchvision_views
-from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
+from clever_fast.benchmarks.measure import DOCS, append, write_section
 from clever_fast.benchmarks.photographs import write_jpegs
+from clever_fast.environment import conditions
+from clever_fast.performance.timing import summary
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.policies import POLICIES, Policy
 from clever_fast.pipelines.pretraining import PretrainingLoader

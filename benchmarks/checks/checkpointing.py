@@ -16,12 +16,14 @@ from pathlib import Path
 import torch
 
 from clever_fast import checkpoint
-from clever_fast.acceleration import accelerator
-from clever_fast.benchmarks.measure import append, conditions, summary
+from clever_fast.accelerator import Accelerator
+from clever_fast.benchmarks.measure import append
 from clever_fast.checkpoint.writer import Writer
+from clever_fast.environment import conditions
+from clever_fast.performance.timing import summary
 from clever_fast.recipe import Execution
 from clever_fast.recipes import RECIPES
-from clever_fast.train import build
+from clever_fast.train_state import TrainState
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "checkpointing.jsonl"
 
@@ -41,12 +43,12 @@ def main() -> None:
 
 def measure(name: str, folder: Path, rounds: int) -> dict:
     """Seconds of the first copy (which takes its memory), of the later ones, and of the writes."""
-    trained = build(RECIPES[name], accelerator(Execution(device="cpu", precision="fp32")))
+    trained = TrainState(RECIPES[name], Accelerator.from_execution(Execution(device="cpu", precision="fp32")))
     for parameter in trained.method.parameters():
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
     trained.optimizer.step()
     trained.optimizer.zero_grad(set_to_none=True)
-    state = checkpoint.state_dict(trained, recipe=RECIPES[name], data={}, step=1, epoch=0)
+    state = checkpoint.content(trained.state_dict(), recipe=RECIPES[name], data={}, step=1, epoch=0)
     writer, held_up, written = Writer(folder, 1, print), [], []
     for _ in range(rounds + 1):
         begin = time.perf_counter()

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-from clever_fast.acceleration import fit_for
-from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
+from clever_fast.accelerator import fit_for
+from clever_fast.benchmarks.measure import DOCS, append, write_section
+from clever_fast.environment import conditions
 from clever_fast.methods import Batch, Progress
 from clever_fast.ops import selection
 from clever_fast.recipe import EXECUTIONS, Execution, Recipe
@@ -55,7 +56,7 @@ FORMS = {"plain": EXECUTIONS["plain"], "fast": EXECUTIONS["fast"], "small_memory
 def step_gib(recipe: Recipe, execution: Execution, images: int) -> float:
     """GiB of activations, weights, teacher, gradients and AdamW's moments at the start of the backward pass."""
     with torch.device("meta"):
-        method = recipe.method.build(recipe.backbone, recipe.drop_path).train()
+        method = recipe.build().train()
     fit_for(execution.kernels, execution.checkpointing, method)
     with on_a_fake_gpu(), selection.use(execution.kernels):
         method = method.to_empty(device="cuda")

@@ -23,9 +23,11 @@ import torch
 from torch import nn
 
 from clever_fast import train
-from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
+from clever_fast.benchmarks.measure import DOCS, append, write_section
+from clever_fast.environment import conditions
 from clever_fast.methods import Batch, Dino, Method
 from clever_fast.monitoring import metrics
+from clever_fast.performance.timing import summary
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.recipe import Execution, Run
 from clever_fast.recipes import RECIPES
@@ -79,7 +81,7 @@ def milliseconds_per_step(folder: Path, steps: int, log_every: int = 10) -> list
     execution = Execution(device="cpu", precision="fp32", threads=1)
     replacements = {"PretrainingBatches": OneBatch, "open_manifest": lambda *_, **__: manifest}
     with mock.patch.multiple(train, **replacements):
-        train.train(recipe, execution, Run(data=folder, run=folder, log_every=log_every, stop_after=steps))
+        train.train(recipe, execution, Run(data=folder, folder=folder, log_every=log_every, stop_after=steps))
     records = [r for r in metrics.read(folder / metrics.LOG) if r["kind"] == "train"]
     return [1e3 * r["seconds_per_step"] for r in records[1:]]
 

@@ -20,8 +20,9 @@ from torchvision.transforms.v2 import functional as tv
 from clever_fast.benchmarks.checks import references
 from clever_fast.benchmarks.checks.graph import row, run, run_on_cpu
 from clever_fast.benchmarks.checks.references import JITTER
-from clever_fast.benchmarks.measure import DOCS, conditions, write_section
+from clever_fast.benchmarks.measure import DOCS, write_section
 from clever_fast.benchmarks.photographs import photograph, write_jpegs
+from clever_fast.environment import conditions
 from clever_fast.pipelines.augmentations import (
     ColorJitter,
     Elastic,

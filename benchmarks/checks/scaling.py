@@ -126,7 +126,7 @@ def onset(name: str, a: Assumptions, most: int = COUNTS[-1]) -> int | None:
 def gradient_bytes(recipe: Recipe) -> int:
     """Bytes of the float32 gradients of a recipe's trained parameters, counted on networks without memory."""
     with torch.device("meta"):
-        method = recipe.method.build(recipe.backbone, recipe.drop_path)
+        method = recipe.build()
     return sum(4 * parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
 
 

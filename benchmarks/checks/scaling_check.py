@@ -22,16 +22,16 @@ import torch
 import torch.distributed as dist
 
 from clever_fast import distributed
-from clever_fast.acceleration import accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.benchmarks.checks.scaling import Assumptions, gradient_bytes, predict
 from clever_fast.benchmarks.clocks import SMALL
-from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
-from clever_fast.benchmarks.stepper import noise
+from clever_fast.benchmarks.measure import DOCS, append, write_section
+from clever_fast.environment import conditions
 from clever_fast.methods import Progress
-from clever_fast.optimization import FailureGuard
+from clever_fast.performance.timing import noise, summary
 from clever_fast.recipe import Execution, Recipe
 from clever_fast.recipes import RECIPES
-from clever_fast.train import build, train_step
+from clever_fast.train_state import TrainState
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "scaling.jsonl"
 PROTOTYPES = (65536, 1024)  # a step bound by its gradients, and one that is not
@@ -119,14 +119,13 @@ def _process(queue, rank: int, world: int, port: int, function, arguments: tuple
 
 def step_seconds(recipe: Recipe, steps: int, together: Callable[[], object]) -> list[float]:
     """Of each step on noise, past two that warm up."""
-    machine = accelerator(Execution(device="cpu", precision="fp32", threads=1))
-    trained = build(recipe, machine)
-    guard = FailureGuard(trained.method, machine.device, overflow_is_normal=False)
-    model, batch, times = machine.parallel(trained.method), noise(recipe, machine), []
+    accelerator = Accelerator.from_execution(Execution(device="cpu", precision="fp32", threads=1))
+    trained = TrainState(recipe, accelerator)
+    batch, times = noise(recipe, accelerator), []
     for step in range(steps + 2):
         together()
         begin = time.perf_counter()
-        train_step(model, trained, guard, batch, Progress(1000 + step, 100_000, 500), recipe, machine)
+        trained.step(batch, Progress(1000 + step, 100_000, 500))
         times.append(time.perf_counter() - begin)
     return times[2:]
 

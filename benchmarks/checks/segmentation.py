@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clever_fast.acceleration import Accelerator, accelerator, spell_attention_out
+from clever_fast.accelerator import Accelerator, spell_attention_out
 from clever_fast.benchmarks.checks import plain_video
-from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
+from clever_fast.benchmarks.measure import DOCS, append, write_section
 from clever_fast.encoders.encoder import Encoder
+from clever_fast.environment import conditions
 from clever_fast.evaluate.segmentation import saliency, tokencut, video
 from clever_fast.evaluate.segmentation.clips import Clip
 from clever_fast.evaluate.segmentation.maps import feature_maps, normalised
@@ -32,6 +33,7 @@ from clever_fast.evaluate.segmentation.masks import read_image, write_mask
 from clever_fast.evaluate.segmentation.propagation import Propagation, propagate
 from clever_fast.models import BACKBONES
 from clever_fast.monitoring.metrics import peak_memory_mib
+from clever_fast.performance.timing import summary
 from clever_fast.recipe import Execution
 from clever_fast.synthetic import clips
 
@@ -71,7 +73,7 @@ def time_video(folder: Path, options: argparse.Namespace) -> dict:
     """
     clip = draw_clip(folder, options.frames)
     size, settings = video.frame_size(clip, SIZE), Propagation()
-    fast, plain = accelerator(Execution()), accelerator(Execution(precision="fp32"))
+    fast, plain = Accelerator.from_execution(Execution()), Accelerator.from_execution(Execution(precision="fp32"))
     released = encoder()
     spell_attention_out(released.network)
     maps = {
@@ -136,10 +138,10 @@ def draw_clip(folder: Path, frames: int) -> Clip:
 def time_saliency(folder: Path, options: argparse.Namespace) -> dict:
     """Images a second from files to maps, with and without the solver, and the parts of it in seconds an image."""
     pairs = draw_pairs(folder, options.images)
-    machine = accelerator(Execution())
-    maps, rates = feature_maps(encoder(), "all", machine, keys=True), {}
+    accelerator = Accelerator.from_execution(Execution())
+    maps, rates = feature_maps(encoder(), "all", accelerator, keys=True), {}
     for solver in (False, True):
-        seconds = [timed(lambda s=solver: cut(pairs, maps, machine, s)) for _ in range(options.rounds)]
+        seconds = [timed(lambda s=solver: cut(pairs, maps, accelerator, s)) for _ in range(options.rounds)]
         rates["with solver" if solver else "TokenCut"] = summary([options.images / value for value in seconds])
     images = normalised([read_image(pair.image) for pair in pairs[:4]], (SIZE, SIZE))
     weights = tokencut.graph(features_with_an_object(maps(images)))
@@ -148,12 +150,12 @@ def time_saliency(folder: Path, options: argparse.Namespace) -> dict:
         "eigenproblem": timed(lambda: tokencut.second_eigenvector(weights)) / 4,
         "eigenproblem, all of them": timed(lambda: torch.linalg.eigh(weights[0])),
     }
-    about = {"device": str(machine), "image": f"{SIZE} x {SIZE}", "images": options.images}
+    about = {"device": str(accelerator), "image": f"{SIZE} x {SIZE}", "images": options.images}
     return {**about, "images_per_second": rates, "parts": parts}
 
 
-def cut(pairs: list[saliency.Pair], maps: Callable, machine: Accelerator, solver: bool) -> None:
-    for found in saliency.cut_all(pairs, maps, 16, machine, largest=640, solver=solver):
+def cut(pairs: list[saliency.Pair], maps: Callable, accelerator: Accelerator, solver: bool) -> None:
+    for found in saliency.cut_all(pairs, maps, 16, accelerator, largest=640, solver=solver):
         saliency.measures(saliency.read_truth(found.pair.truth), found.final)
 
 

@@ -18,8 +18,10 @@ from pathlib import Path
 from unittest import mock
 
 from clever_fast.benchmarks.checks.against_pil import rate, settle
-from clever_fast.benchmarks.measure import DOCS, append, conditions, summary, write_section
+from clever_fast.benchmarks.measure import DOCS, append, write_section
 from clever_fast.benchmarks.photographs import write_jpegs
+from clever_fast.environment import conditions
+from clever_fast.performance.timing import summary
 from clever_fast.pipelines.evaluation import EvaluationLoader
 from clever_fast.pipelines.manifest import Manifest, open_manifest
 from clever_fast.pipelines.policies import BAUG

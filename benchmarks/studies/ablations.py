@@ -14,7 +14,8 @@ from pathlib import Path
 
 import yaml
 
-from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
+from clever_fast.benchmarks.measure import DOCS, append, write_section
+from clever_fast.environment import conditions
 from clever_fast.methods import Clever
 from clever_fast.sweeps import table
 from clever_fast.sweeps.grid import read, record, score, trials

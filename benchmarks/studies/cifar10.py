@@ -16,7 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
+from clever_fast.benchmarks.measure import DOCS, append, write_section
+from clever_fast.environment import conditions
 from clever_fast.monitoring import metrics
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "cifar10.jsonl"

@@ -14,9 +14,10 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
+from clever_fast.benchmarks.measure import DOCS, append, write_section
 from clever_fast.benchmarks.studies.ablations import subset
 from clever_fast.benchmarks.studies.cifar10 import METHODS, command, gained, spread
+from clever_fast.environment import conditions
 from clever_fast.monitoring import metrics
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "perturbed.jsonl"

@@ -1,4 +1,4 @@
-"""Where a run goes on: after the newest whole checkpoint of its folder."""
+"""Resume from the newest intact checkpoint of a run's folder."""
 
 import os
 import zipfile
@@ -6,26 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from clever_fast import checkpoint, distributed
-from clever_fast.checkpoint import KEPT, NEWEST, Trained
+from clever_fast.checkpoint import KEPT, NEWEST
 from clever_fast.errors import UserError
 from clever_fast.recipe import Recipe, Run
 
 
-def resume(trained: Trained, recipe: Recipe, run: Run, data: dict[str, Any]) -> int:
-    """Make the run's folder and restore what it holds; returns the step to go on with.
+def resume(run: Run, recipe: Recipe, data: dict[str, Any], size: int) -> dict[str, Any] | None:
+    """Make the run's folder; the content of its newest intact checkpoint, None for a run that has none.
+
+    Args:
+        size: bytes of one checkpoint of this run, for which the disk needs room.
 
     Raises:
-        UserError: the folder cannot be used, its checkpoints are all broken, or they are another run's.
+        UserError: the folder cannot be used, its checkpoints are all damaged, or they are another run's.
     """
     if distributed.is_main():
-        checkpoint.prepare_folder(run.run, checkpoint.state_bytes(trained), run.keep)
-    path = newest(run.run)
+        checkpoint.prepare_folder(run.folder, size, run.keep)
+    path = newest(run.folder)
     if path is None:
-        return 0
+        return None
     state = checkpoint.load(path)
     checkpoint.refuse_other(path, state, recipe, data)
-    checkpoint.restore(trained, state)
-    return state["step"]
+    return state
 
 
 def newest(folder: Path) -> Path | None:

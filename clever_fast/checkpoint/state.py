@@ -3,16 +3,13 @@
 import io
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from clever_fast import __version__
+from clever_fast.environment import commit
 from clever_fast.errors import UserError
 from clever_fast.methods import Method
 from clever_fast.recipe import Recipe
@@ -23,17 +20,8 @@ KEPT = "checkpoint-*.pth"  # by their steps
 LISTED = 5  # keys that an error names
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The objects whose state makes up a checkpoint."""
-
-    method: Method
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-
-
-def state_dict(trained: Trained, *, recipe: Recipe, data: dict[str, Any], step: int, epoch: int) -> dict[str, Any]:
-    """A checkpoint's content. `step` and `epoch` are what comes next; student and teacher are keys of their own."""
+def content(state: dict[str, Any], *, recipe: Recipe, data: dict[str, Any], step: int, epoch: int) -> dict[str, Any]:
+    """A checkpoint's content: `TrainState.state_dict()` and what it belongs to; `step` and `epoch` are the next."""
     return {
         "format": FORMAT,
         "commit": commit(),
@@ -41,9 +29,7 @@ def state_dict(trained: Trained, *, recipe: Recipe, data: dict[str, Any], step: 
         "data": data,
         "step": step,
         "epoch": epoch,
-        "optimizer": trained.optimizer.state_dict(),
-        "scaler": trained.scaler.state_dict(),
-        **_by_child(trained.method.state_dict()),
+        **state,
     }
 
 
@@ -94,13 +80,6 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def restore(trained: Trained, state: dict[str, Any]) -> None:
-    """Put a checkpoint's content back, all keys or none."""
-    trained.method.load_state_dict(method_state(state))
-    trained.optimizer.load_state_dict(state["optimizer"])
-    trained.scaler.load_state_dict(state["scaler"])
-
-
 def method_state(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The method's own state dict out of a checkpoint's content."""
     flat = {}
@@ -120,7 +99,7 @@ def load_method(path: Path) -> tuple[Method, Recipe, int]:
     """
     state = load(path)
     recipe = Recipe.from_dict(state["recipe"])
-    method, saved = recipe.method.build(recipe.backbone, recipe.drop_path), method_state(state)
+    method, saved = recipe.build(), method_state(state)
     expected = method.state_dict()
     odd = sorted(expected.keys() ^ saved.keys()) or [
         name for name, tensor in expected.items() if tensor.shape != saved[name].shape
@@ -189,12 +168,6 @@ def prepare_folder(folder: Path, size: int, keep: int) -> None:
         )
 
 
-def state_bytes(trained: Trained) -> int:
-    """An upper bound of a checkpoint's size in bytes: weights, and two moments for each trained parameter."""
-    weights = sum(t.numel() * t.element_size() for t in trained.method.state_dict().values())
-    return weights + 2 * sum(4 * p.numel() for p in trained.method.parameters() if p.requires_grad)
-
-
 class _Revocable(io.BufferedWriter):
     """A new file that takes no more once it is given up."""
 
@@ -208,21 +181,7 @@ class _Revocable(io.BufferedWriter):
         return super().write(data)
 
 
-@cache
-def commit() -> str:
-    """The version, and the commit where the package runs from a git checkout."""
-    here = Path(__file__).parent
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True
-        )
-        tracked = subprocess.run(["git", "-C", str(here), "ls-files", "--error-unmatch", __file__], capture_output=True)
-    except OSError:
-        return __version__
-    return f"{__version__}+{answer.stdout.strip()}" if answer.returncode == tracked.returncode == 0 else __version__
-
-
-def _by_child(flat: dict[str, torch.Tensor]) -> dict[str, Any]:
+def by_child(flat: dict[str, torch.Tensor]) -> dict[str, Any]:
     """{"student.backbone.x": t, "center": c} -> {"student": {"backbone.x": t}, "center": c}."""
     nested: dict[str, Any] = {}
     for name, tensor in flat.items():

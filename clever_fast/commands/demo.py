@@ -52,7 +52,7 @@ def demo(
     policies = [replace(chosen, policy=policy).views for policy in (BAUG, CAUG, CAUG_PLUS)]
     contact_sheet(manifest, policies, images=3, seed=seed).save(out / "preview.png")
     _say("3. pretrain, stopping in the middle of an epoch")
-    settings = Run(data=data, run=run, knn_every=max(1, chosen.epochs // 8), save_every=10**9)
+    settings = Run(data=data, folder=run, knn_every=max(1, chosen.epochs // 8), save_every=10**9)
     steps = chosen.epochs * (len(manifest) // chosen.batch_size)
     train(chosen, Execution(), replace(settings, stop_after=steps // 2 + 1))
     _say("4. resume: the same call goes on at the same step")

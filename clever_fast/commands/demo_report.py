@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from clever_fast import checkpoint
+from clever_fast import environment
 from clever_fast.html_page import document, picture
 from clever_fast.monitoring import metrics
 from clever_fast.recipe import Recipe
@@ -52,7 +52,7 @@ a run that never stopped.</p>
 global crops{local}. CAUG adds rotation to BAUG, and CAUG_PLUS elastic deformation on half of the crops.</p>
 <h2>Next</h2><pre>{html.escape(_next_commands())}</pre>
 <p class="note">{html.escape(platform.processor() or platform.machine())}, {torch.get_num_threads()} threads,
-torch {torch.__version__}, clever_fast {checkpoint.commit()}</p>"""
+torch {torch.__version__}, clever_fast {environment.commit()}</p>"""
     path = out / "report.html"
     path.write_text(document(f"clever_fast: {recipe.method.name}", body))
     return path

@@ -41,11 +41,11 @@ def knn(
     """
     counts = (labels,) if labels is None or isinstance(labels, int) else labels
     with open_inputs(inputs) as opened:
-        encoder, bank, query, machine = opened
+        encoder, bank, query, accelerator = opened
         encoders = {"trained": encoder}
         if inputs.run:
             encoders["untrained"] = with_parts(untrained(inputs.run), list(encoder.parts))
-        rows = compare(encoders, bank, query, machine, neighbours=neighbours, labels=counts)
+        rows = compare(encoders, bank, query, accelerator, neighbours=neighbours, labels=counts)
         down, across = (("features",), "k") if len(counts) == 1 else (("features", "k"), "labels")
         publish(inputs, opened, Results("knn", "k-NN accuracy in %", rows, down, across))
 
@@ -138,12 +138,12 @@ def semi(
         lists: files of image names, one a line, instead of shares.
     """
     with open_inputs(_whole(inputs)) as opened:
-        encoder, bank, query, machine = opened
+        encoder, bank, query, accelerator = opened
         if lists:
             few = {file.stem: labelled.listed_share(bank, file) for file in lists}
         else:
             few = {f"{100 * share:g} %": labelled.balanced_share(bank, share, settings.seed) for share in shares}
-        rows = evaluate_semi(encoder, few, query, machine, settings, say=say)
+        rows = evaluate_semi(encoder, few, query, accelerator, settings, say=say)
         title = "Semi-supervised: accuracy in % with few labels"
         publish(inputs, opened, Results("semi", title, rows, ("part",), "labels", asdict(settings)))
 

@@ -37,10 +37,10 @@ def launch(words: list[str]) -> None:
         )
     # The output's folder has to be there before the job, or SLURM drops what it says.
     try:
-        run.run.mkdir(parents=True, exist_ok=True)
+        run.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the run folder {run.run}: {error.strerror}; give another --run") from None
-    print(slurm_script(job, _program(), command, run.run), end="")
+        raise UserError(f"cannot make the run folder {run.folder}: {error.strerror}; give another --run") from None
+    print(slurm_script(job, _program(), command, run.folder), end="")
 
 
 def _with_underscores(word: str) -> str:

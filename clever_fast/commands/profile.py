@@ -8,14 +8,15 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from clever_fast.acceleration import accelerator
-from clever_fast.benchmarks.measure import append, conditions
-from clever_fast.benchmarks.stepper import Stepper
+from clever_fast.accelerator import Accelerator
+from clever_fast.benchmarks.measure import append
 from clever_fast.configuration import parse
 from clever_fast.data import PretrainingBatches
+from clever_fast.environment import conditions
 from clever_fast.errors import UserError
 from clever_fast.monitoring.metrics import peak_memory_mib
 from clever_fast.performance import profiling
+from clever_fast.performance.timing import Stepper
 from clever_fast.pipelines.manifest import open_manifest
 
 DESCRIPTION = (
@@ -59,31 +60,31 @@ def profile(words: list[str]) -> None:
             options.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write {options.out}: {error.strerror}; choose another --out") from None
-    machine, batches = accelerator(execution), None
+    accelerator, batches = Accelerator.from_execution(execution), None
     if options.data:
         manifest = open_manifest(options.data, classes=options.classes, progress=True)
-        batches = PretrainingBatches(manifest, recipe, machine)
+        batches = PretrainingBatches(manifest, recipe, accelerator)
     try:
-        _profile(words, recipe, machine, options, iter(batches) if batches else None)
+        _profile(words, recipe, accelerator, options, iter(batches) if batches else None)
     finally:
         if batches:
             batches.close()
 
 
-def _profile(words, recipe, machine, options: Profile, stream) -> None:
-    stepper = Stepper(recipe, machine)
+def _profile(words, recipe, accelerator, options: Profile, stream) -> None:
+    stepper = Stepper(recipe, accelerator)
     stepper.lap(stream or stepper.noise, 2)
     if options.window_only:
         with profiling.window():
             stepper.lap(stream or stepper.noise, options.steps)
         return
     out = options.out
-    print(f"{recipe.method.name} {recipe.backbone.name}, batch {recipe.batch_size}, on {machine}", flush=True)
+    print(f"{recipe.method.name} {recipe.backbone.name}, batch {recipe.batch_size}, on {accelerator}", flush=True)
     milliseconds = profiling.timed(stepper, stream, options.steps)
     phases, ops = profiling.split(milliseconds, options.steps), profiling.ops(milliseconds, options.steps)
     costs = profiling.traced(stepper, stream, min(options.steps, MOST_TRACED), out / "trace.json.gz")
-    whole, memory = sum(phases.values()), peak_memory_mib(machine.device)
-    on_gpu = machine.device.type == "cuda"
+    whole, memory = sum(phases.values()), peak_memory_mib(accelerator.device)
+    on_gpu = accelerator.device.type == "cuda"
     console = Console(width=100, highlight=False)
     rate = f"{1e3 * recipe.batch_size / whole:,.1f} images/s"
     console.print(f"a step takes {whole:,.1f} ms, {rate}, of which\n")
@@ -97,8 +98,8 @@ def _profile(words, recipe, machine, options: Profile, stream) -> None:
     record = {
         "benchmark": "phases",
         "recipe": recipe.as_dict(),
-        "hardware": str(machine),
-        "execution": machine.kernels,
+        "hardware": str(accelerator),
+        "execution": accelerator.execution.kernels,
         "batch": recipe.batch_size,
         "data": options.data.name if options.data else "noise",
         "steps": options.steps,
@@ -108,7 +109,7 @@ def _profile(words, recipe, machine, options: Profile, stream) -> None:
         "peak_mib": memory,
     }
     append(out / "phases.jsonl", record | conditions())
-    profiling.draw(phases, f"{recipe.method.name} {recipe.backbone.name}, {rate}, {machine}", out / "phases.png")
+    profiling.draw(phases, f"{recipe.method.name} {recipe.backbone.name}, {rate}, {accelerator}", out / "phases.png")
     written = ["phases.jsonl", "phases.png", "trace.json.gz (open it at ui.perfetto.dev)"]
     if on_gpu:
         profiling.snapshot(stepper, out / "memory.pickle")

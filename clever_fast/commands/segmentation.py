@@ -10,9 +10,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from clever_fast.acceleration import Accelerator, accelerator
-from clever_fast.benchmarks.measure import conditions
+from clever_fast.accelerator import Accelerator
 from clever_fast.encoders.encoder import Encoder, load_encoder
+from clever_fast.environment import conditions
 from clever_fast.errors import UserError
 from clever_fast.evaluate.segmentation import clips, sheets
 from clever_fast.evaluate.segmentation import saliency as cuts
@@ -64,11 +64,11 @@ def video(
     """
     found = clips.find_clips(data, mask)
     settings = Propagation(previous, radius, neighbours)
-    encoder, machine, folder = _open(run, weights, backbone, out, "video", device)
+    encoder, accelerator, folder = _open(run, weights, backbone, out, "video", device)
     patch = stride(encoder)
     if size < patch or size % patch:
         raise UserError(f"--size {size} must be a multiple of {patch}, the pixels between two features of the encoder")
-    maps = feature_maps(encoder, part, machine)
+    maps = feature_maps(encoder, part, accelerator)
     scores, still, skipped = [], [], []
     with images_bar("segmenting", sum(len(clip.frames) for clip in found)) as advance:
         for clip in found:
@@ -81,7 +81,7 @@ def video(
 
             try:
                 clips.check(clip, patch)
-                labelled = videos.segment(clip, maps, videos.frame_size(clip, size), settings, machine)
+                labelled = videos.segment(clip, maps, videos.frame_size(clip, size), settings, accelerator)
                 own, kept = videos.score(clip, labelled, keep)
             except UserError as error:
                 skipped.append(_skip(clip.name, error))
@@ -96,7 +96,7 @@ def video(
         about = {"clips": len(found) - len(skipped), "size": size, **asdict(settings)}
         objects = [videos.as_row(score) for score in scores]
         title = f"{len(scores)} objects in {about['clips']} clips"
-        _publish(folder / "video.json", rows, title, encoder, data, machine, about | {"objects": objects})
+        _publish(folder / "video.json", rows, title, encoder, data, accelerator, about | {"objects": objects})
     _report(skipped, len(found), "clips")
 
 
@@ -137,9 +137,9 @@ def saliency(
         device: where to compute.
     """
     name, pairs = cuts.find_pairs(data, masks)
-    encoder, machine, folder = _open(run, weights, backbone, out, "saliency", device)
+    encoder, accelerator, folder = _open(run, weights, backbone, out, "saliency", device)
     keys = features == "keys" or (features == "auto" and part == "all" and has_keys(encoder))
-    maps, patch = feature_maps(encoder, part, machine, keys=keys), stride(encoder)
+    maps, patch = feature_maps(encoder, part, accelerator, keys=keys), stride(encoder)
     if not has_keys(encoder):
         maps = cuts.centred(maps)
     if largest < patch:
@@ -155,7 +155,7 @@ def saliency(
     measured: dict[str, list] = {}
     (folder / "maps").mkdir(exist_ok=True)
     with images_bar("cutting", len(good)) as advance:
-        for found in cuts.cut_all(good, maps, patch, machine, largest=largest, solver=solver):
+        for found in cuts.cut_all(good, maps, patch, accelerator, largest=largest, solver=solver):
             truth = cuts.read_truth(found.pair.truth)
             for row, soft in found.maps.items():
                 measured.setdefault(row, []).append(cuts.measures(truth, soft))
@@ -170,7 +170,7 @@ def saliency(
         title = f"{what}: {len(good)} images"
         if shown:
             sheets.saliency_sheet(list(shown.values()), title).save(folder / "saliency.jpg", quality=90)
-        _publish(folder / "saliency.json", rows, title, encoder, data, machine, about)
+        _publish(folder / "saliency.json", rows, title, encoder, data, accelerator, about)
     _report(skipped, len(pairs), "images")
 
 
@@ -186,7 +186,7 @@ def _open(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; give another --out") from None
-    return encoder, accelerator(Execution(device=device)), folder
+    return encoder, Accelerator.from_execution(Execution(device=device)), folder
 
 
 def _skip(name: str, error: UserError) -> str:
@@ -203,7 +203,7 @@ def _report(skipped: list[str], total: int, what: str) -> None:
 
 
 def _publish(
-    path: Path, rows: dict[str, dict[str, float]], title: str, encoder: Encoder, data: Path, machine: Accelerator,
+    path: Path, rows: dict[str, dict[str, float]], title: str, encoder: Encoder, data: Path, accelerator: Accelerator,
     about: dict[str, Any],
 ) -> None:  # fmt: skip
     """Show a table of percentages and write it with its conditions."""
@@ -215,6 +215,6 @@ def _publish(
         for name, row in rows.items():
             table.add_row(name, *(f"{value:.1f}" for value in row.values()))
         Console().print(table)
-    result = {"encoder": encoder.origin, "data": str(data), "machine": str(machine), "scores": rows, **about}
+    result = {"encoder": encoder.origin, "data": str(data), "machine": str(accelerator), "scores": rows, **about}
     path.write_text(json.dumps(result | conditions(), indent=2) + "\n")
     print(f"written to {path.parent}")

@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 from rich.console import Console
 
 from clever_fast import distributed
-from clever_fast.acceleration import Accelerator, accelerator
-from clever_fast.benchmarks.measure import conditions
+from clever_fast.accelerator import Accelerator
 from clever_fast.encoders.encoder import Encoder, load_encoder, with_parts
+from clever_fast.environment import conditions
 from clever_fast.errors import UserError
 from clever_fast.evaluate import labelled, results
 from clever_fast.evaluate.results import Results
@@ -55,7 +55,7 @@ class Opened(NamedTuple):
     encoder: Encoder
     bank: Manifest
     query: Manifest
-    machine: Accelerator
+    accelerator: Accelerator
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def open_inputs(inputs: Inputs) -> Iterator[Opened]:
     bank, query = (_images(inputs, split) for split in ("train", "test"))
     labelled.check(bank, query)
     try:
-        yield Opened(encoder, bank, query, accelerator(Execution(device=inputs.device)))
+        yield Opened(encoder, bank, query, Accelerator.from_execution(Execution(device=inputs.device)))
     finally:
         distributed.stop()
 
@@ -107,7 +107,7 @@ def publish(inputs: Inputs, opened: Opened, found: Results) -> None:
         "bank": len(opened.bank),
         "queries": len(opened.query),
         "classes": len(opened.bank.classes),
-        "machine": str(opened.machine),
+        "machine": str(opened.accelerator),
         **found.about,
         **conditions(),
     }

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clever_fast.acceleration import Accelerator, accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.encoders.encoder import Encoder, load_encoder
 from clever_fast.errors import UserError
 from clever_fast.models.dense import patch
@@ -52,8 +52,8 @@ def attention(looking: Looking, *, out: Path = Path("attention.png")) -> None:
     """
     from clever_fast.show.attention import attention_sheet
 
-    found, machine = _encoder(looking.run, looking.weights, looking.backbone, looking.device)
-    _save(attention_sheet(found.network, _pictures(found, looking), machine, found.origin), out)
+    found, accelerator = _encoder(looking.run, looking.weights, looking.backbone, looking.device)
+    _save(attention_sheet(found.network, _pictures(found, looking), accelerator, found.origin), out)
 
 
 def pca(looking: Looking, *, out: Path = Path("pca.png")) -> None:
@@ -66,8 +66,8 @@ def pca(looking: Looking, *, out: Path = Path("pca.png")) -> None:
     """
     from clever_fast.show.pca import pca_sheet
 
-    found, machine = _encoder(looking.run, looking.weights, looking.backbone, looking.device)
-    _save(pca_sheet(found.network, found.parts, _pictures(found, looking), machine, found.origin), out)
+    found, accelerator = _encoder(looking.run, looking.weights, looking.backbone, looking.device)
+    _save(pca_sheet(found.network, found.parts, _pictures(found, looking), accelerator, found.origin), out)
 
 
 def neighbours(
@@ -100,14 +100,14 @@ def neighbours(
     from clever_fast.show.neighbours import neighbours_sheet
 
     _at_least_one("images", images)
-    found, machine = _encoder(run, weights, backbone, device)
+    found, accelerator = _encoder(run, weights, backbone, device)
     bank = open_manifest(data, classes=classes, progress=True)
     query = open_manifest(data, split=split, classes=classes, progress=True)
     if not 1 <= neighbours < len(bank):
         raise UserError(f"--neighbours {neighbours} of {len(bank)} images: give at least 1 and at most {len(bank) - 1}")
     rows = spread(query, images)
     sheet = neighbours_sheet(
-        found.network, found.parts, query, rows, bank, found.size, neighbours, machine, found.origin
+        found.network, found.parts, query, rows, bank, found.size, neighbours, accelerator, found.origin
     )
     _save(sheet, out)
 
@@ -115,7 +115,7 @@ def neighbours(
 def _encoder(
     run: Path | None, weights: Path | None, backbone: str | None, device: Device
 ) -> tuple[Encoder, Accelerator]:
-    return load_encoder(run, weights, backbone), accelerator(Execution(device=device))
+    return load_encoder(run, weights, backbone), Accelerator.from_execution(Execution(device=device))
 
 
 def _pictures(found: Encoder, looking: Looking) -> list[Picture]:

@@ -64,7 +64,7 @@ def untrained(run: Path) -> Encoder:
     """The encoder that a run began with."""
     recipe = Recipe.from_dict(checkpoint.load(_checkpoint(run))["recipe"])
     torch.manual_seed(recipe.seed)
-    method = recipe.method.build(recipe.backbone, recipe.drop_path)
+    method = recipe.build()
     return Encoder(method.encoder, method.parts(), recipe.global_size, f"{recipe.backbone.name}, untrained")
 
 

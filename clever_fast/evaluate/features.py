@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from clever_fast import distributed
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.data import EvaluationBatches
 from clever_fast.encoders.encoder import Encoder
 from clever_fast.ops import selection
@@ -28,7 +28,7 @@ def features(
     encode: Encode,
     manifest: Manifest,
     size: int,
-    machine: Accelerator,
+    accelerator: Accelerator,
     *,
     batch_size: int = 256,
     perturbation: Perturbation = ORIG,
@@ -37,7 +37,7 @@ def features(
 
     Every rank encodes its share and all ranks get the whole; n leaves out files that broke since they were indexed.
     """
-    (found,) = repeated_features(encode, manifest, size, machine, perturbation, batch_size=batch_size)
+    (found,) = repeated_features(encode, manifest, size, accelerator, perturbation, batch_size=batch_size)
     return found
 
 
@@ -46,7 +46,7 @@ def repeated_features(
     encode: Encode,
     manifest: Manifest,
     size: int,
-    machine: Accelerator,
+    accelerator: Accelerator,
     perturbation: Perturbation,
     *,
     repetitions: int = 1,
@@ -59,26 +59,30 @@ def repeated_features(
     """
     repetitions = repetitions if perturbation.draws else 1
     batches = EvaluationBatches(
-        manifest, size, batch_size, machine, perturbation=perturbation, repetitions=repetitions, seed=seed
+        manifest, size, batch_size, accelerator, perturbation=perturbation, repetitions=repetitions, seed=seed
     )
     indices, rows = [], []
     share = repetitions * len(manifest) // distributed.world_size()
     bar = images_bar(f"features, {perturbation.name}", share, shown=distributed.is_main())
     with bar as advance, _evaluating(encode):
         for index, images in batches:
-            with machine.autocast(), selection.use(machine.kernels), torch.compiler.set_stance("force_eager"):
+            with (
+                accelerator.autocast(),
+                selection.use(accelerator.execution.kernels),
+                torch.compiler.set_stance("force_eager"),
+            ):
                 rows.append(encode(images).float())
             indices.append(index)
             advance(len(index))
     if distributed.is_main():
         for path, reason in batches.broken.items():
             print(f"left out, unreadable since it was indexed: {path} ({reason})")
-    index, feature = torch.cat(indices).to(machine.device), torch.cat(rows)
+    index, feature = torch.cat(indices).to(accelerator.device), torch.cat(rows)
     if dist.is_initialized():
         index, feature = _gather(index), _gather(feature)
     order = index.argsort()
     index, feature = index[order], feature[order]
-    labels = torch.from_numpy(manifest.labels).to(machine.device)[index % len(manifest)]
+    labels = torch.from_numpy(manifest.labels).to(accelerator.device)[index % len(manifest)]
     counts = torch.bincount(index // len(manifest), minlength=repetitions).tolist()
     return list(zip(feature.split(counts), labels.split(counts), strict=True))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clever_fast import distributed, schedules
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.data import LabelledBatches
 from clever_fast.encoders.encoder import Encoder
 from clever_fast.errors import UserError
@@ -66,7 +66,7 @@ def finetune(
     encoder: Encoder,
     bank: Manifest,
     query: Manifest,
-    machine: Accelerator,
+    accelerator: Accelerator,
     settings: Finetuning,
     *,
     say: Callable[[str], None] = print,
@@ -77,7 +77,7 @@ def finetune(
     and flips; one central crop in the test.
     """
     labelled.check(bank, query)
-    return [row for part in encoder.parts for row in _train(encoder, part, bank, query, machine, settings, say)]
+    return [row for part in encoder.parts for row in _train(encoder, part, bank, query, accelerator, settings, say)]
 
 
 def _train(
@@ -85,16 +85,16 @@ def _train(
     part: str,
     bank: Manifest,
     query: Manifest,
-    machine: Accelerator,
+    accelerator: Accelerator,
     settings: Finetuning,
     say: Callable[[str], None],
 ) -> list[Row]:
     torch.manual_seed(settings.seed)
     network = copy.deepcopy(encoder.network).requires_grad_(True)
-    classifier = machine.place(Classifier(network, encoder.parts[part], len(bank.classes))).train()
-    images = LabelledBatches(bank, encoder.size, settings.batch_size, settings.seed, machine)
+    classifier = accelerator.place(Classifier(network, encoder.parts[part], len(bank.classes))).train()
+    images = LabelledBatches(bank, encoder.size, settings.batch_size, settings.seed, accelerator)
     optimizer = torch.optim.SGD(classifier.parameters(), lr=0.0, momentum=MOMENTUM, weight_decay=settings.weight_decay)
-    scaler, model, stream = machine.scaler(), machine.parallel(classifier), iter(images)
+    scaler, model, stream = accelerator.scaler(), accelerator.parallel(classifier), iter(images)
     tested = {settings.epochs * (i + 1) // settings.tests for i in range(settings.tests)} - {0}
     rows = []
     try:
@@ -104,10 +104,10 @@ def _train(
             total = images.steps_per_epoch * settings.batch_size
             with images_bar(f"epoch {epoch + 1} of {settings.epochs}", total, shown=distributed.is_main()) as advance:
                 for _ in range(images.steps_per_epoch):
-                    _step(model, optimizer, scaler, next(stream), machine)
+                    _step(model, optimizer, scaler, next(stream), accelerator)
                     advance(settings.batch_size)
             if epoch + 1 in tested:
-                logits, labels = features(classifier, query, encoder.size, machine)
+                logits, labels = features(classifier, query, encoder.size, accelerator)
                 predicted = logits.argmax(1)
                 row = {
                     "part": part,
@@ -128,11 +128,11 @@ def _step(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     batch: tuple[Tensor, Tensor],
-    machine: Accelerator,
+    accelerator: Accelerator,
 ) -> None:
     images, labels = batch
-    with selection.use(machine.kernels):
-        with machine.autocast():
+    with selection.use(accelerator.execution.kernels):
+        with accelerator.autocast():
             loss = F.cross_entropy(model(images).float(), labels)
         scaler.scale(loss).backward()
     scaler.step(optimizer)

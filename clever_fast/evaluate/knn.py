@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clever_fast import distributed
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.encoders.encoder import Encoder
 from clever_fast.errors import UserError
 from clever_fast.evaluate import labelled
@@ -100,12 +100,12 @@ def score(
     bank: Manifest,
     query: Manifest,
     size: int,
-    machine: Accelerator,
+    accelerator: Accelerator,
     neighbours: Sequence[int] = NEIGHBOURS,
 ) -> dict[str, dict[int, float]]:
     """k-NN accuracy in percent by part of the features and k; the data is encoded once for all parts."""
-    bank_features, bank_labels = features(encode, bank, size, machine)
-    query_features, query_labels = features(encode, query, size, machine)
+    bank_features, bank_labels = features(encode, bank, size, accelerator)
+    query_features, query_labels = features(encode, query, size, accelerator)
     return {
         name: knn_accuracy(
             bank_features[:, part], bank_labels, query_features[:, part], query_labels, neighbours=neighbours
@@ -118,7 +118,7 @@ def compare(
     encoders: dict[str, Encoder],
     bank: Manifest,
     query: Manifest,
-    machine: Accelerator,
+    accelerator: Accelerator,
     *,
     neighbours: Sequence[int] | None = None,
     labels: Sequence[int | None] = (None,),
@@ -133,7 +133,7 @@ def compare(
         check_neighbours(neighbours or fitting(few), few)
     size = next(iter(encoders.values())).size
     candidates = [
-        (f"{name} {part}", machine.place(encoder.network), channels)
+        (f"{name} {part}", accelerator.place(encoder.network), channels)
         for name, encoder in encoders.items()
         for part, channels in encoder.parts.items()
     ]
@@ -141,7 +141,7 @@ def compare(
     for name, encode, channels in [*candidates, ("raw pixels", raw_pixels, slice(None))]:
         if encoded != encode:
             encoded = encode
-            (x, y), (q, truth) = (features(encode, data, size, machine) for data in (bank, query))
+            (x, y), (q, truth) = (features(encode, data, size, accelerator) for data in (bank, query))
         for count in labels:
             few = slice(None) if count is None else labelled.first_of_each_class(y.cpu().numpy(), count)
             voters = x[few, channels], y[few]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.data import LabelledBatches
 from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate import labelled, metrics
@@ -21,7 +21,7 @@ def linear(
     encoder: Encoder,
     bank: Manifest,
     query: Manifest,
-    machine: Accelerator,
+    accelerator: Accelerator,
     fitting: Fitting,
     *,
     perturbations: Sequence[Perturbation] = PUBLISHED,
@@ -34,16 +34,16 @@ def linear(
     """
     labelled.check(bank, query)
     encoder = for_linear(encoder)
-    encode = machine.place(encoder.network).eval()
+    encode = accelerator.place(encoder.network).eval()
     if augment:
-        heads = _fit_augmented(encode, encoder, bank, machine, fitting)
+        heads = _fit_augmented(encode, encoder, bank, accelerator, fitting)
     else:
-        train = features(encode, bank, encoder.size, machine)
+        train = features(encode, bank, encoder.size, accelerator)
         heads = fit_cached(train, encoder.parts, len(bank.classes), fitting)
     rows = []
     for perturbation in with_original(perturbations):
         tests = repeated_features(
-            encode, query, encoder.size, machine, perturbation, repetitions=fitting.repetitions, seed=fitting.seed
+            encode, query, encoder.size, accelerator, perturbation, repetitions=fitting.repetitions, seed=fitting.seed
         )
         rows += scores(heads, tests, fitting, {"test": perturbation.name})
     return choose(rows)
@@ -86,17 +86,17 @@ def choose(rows: list[Row]) -> list[Row]:
 
 
 def _fit_augmented(
-    encode: nn.Module, encoder: Encoder, bank: Manifest, machine: Accelerator, fitting: Fitting
+    encode: nn.Module, encoder: Encoder, bank: Manifest, accelerator: Accelerator, fitting: Fitting
 ) -> Heads:
-    images = LabelledBatches(bank, encoder.size, fitting.batch_size, fitting.seed, machine)
+    images = LabelledBatches(bank, encoder.size, fitting.batch_size, fitting.seed, accelerator)
 
     def encoded() -> Iterator[Labelled]:
         for batch, labels in images:
-            with torch.no_grad(), machine.autocast(), selection.use(machine.kernels):
+            with torch.no_grad(), accelerator.autocast(), selection.use(accelerator.execution.kernels):
                 rows = encode(batch)
             yield rows.float(), labels
 
-    heads = Heads(encoder.parts, encoder.network.embed_dim, len(bank.classes), fitting, machine.device)
+    heads = Heads(encoder.parts, encoder.network.embed_dim, len(bank.classes), fitting, accelerator.device)
     try:
         fit(heads, encoded(), images.steps_per_epoch, fitting)
     finally:

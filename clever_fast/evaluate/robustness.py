@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate import knn, labelled, metrics
 from clever_fast.evaluate.features import features, for_linear, repeated_features
@@ -22,7 +22,7 @@ def robustness(
     encoder: Encoder,
     bank: Manifest,
     query: Manifest,
-    machine: Accelerator,
+    accelerator: Accelerator,
     fitting: Fitting,
     *,
     classifiers: Sequence[Classifier] = ("knn", "linear"),
@@ -37,14 +37,14 @@ def robustness(
     if "knn" in classifiers:
         knn.check_neighbours([neighbours], len(bank))
     probe = for_linear(encoder)
-    encode = machine.place(probe.network).eval()
+    encode = accelerator.place(probe.network).eval()
     width = encoder.network.embed_dim
-    train = features(encode, bank, encoder.size, machine)
+    train = features(encode, bank, encoder.size, accelerator)
     heads = fit_cached(train, probe.parts, len(bank.classes), fitting) if "linear" in classifiers else None
     by_neighbours, by_heads = [], []
     for perturbation in with_original(perturbations):
         tests = repeated_features(
-            encode, query, encoder.size, machine, perturbation, repetitions=fitting.repetitions, seed=fitting.seed
+            encode, query, encoder.size, accelerator, perturbation, repetitions=fitting.repetitions, seed=fitting.seed
         )
         known = {"test": perturbation.name}
         if "knn" in classifiers:

@@ -2,7 +2,7 @@
 
 import torch
 
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate import labelled
 from clever_fast.evaluate.features import Labelled, features, for_linear, repeated_features
@@ -21,7 +21,7 @@ def rotation(
     encoder: Encoder,
     bank: Manifest,
     query: Manifest,
-    machine: Accelerator,
+    accelerator: Accelerator,
     fitting: Fitting,
 ) -> list[Row]:
     """Invariance and sensitivity to rotation, for every part.
@@ -33,17 +33,17 @@ def rotation(
     """
     labelled.check(bank, query)
     probe = for_linear(encoder)
-    encode, size = machine.place(probe.network).eval(), encoder.size
-    classes = fit_cached(features(encode, bank, size, machine), probe.parts, len(bank.classes), fitting)
+    encode, size = accelerator.place(probe.network).eval(), encoder.size
+    classes = fit_cached(features(encode, bank, size, accelerator), probe.parts, len(bank.classes), fitting)
     rows = []
     for task, perturbation in (("upright", ORIG), ("rotated", ANY_ANGLE)):
         tests = repeated_features(
-            encode, query, size, machine, perturbation, repetitions=fitting.repetitions, seed=fitting.seed
+            encode, query, size, accelerator, perturbation, repetitions=fitting.repetitions, seed=fitting.seed
         )
         rows += scores(classes, tests, fitting, {"test": task})
 
     def turned(manifest: Manifest) -> Labelled:
-        each = [features(encode, manifest, size, machine, perturbation=turn)[0] for turn in TURNS]
+        each = [features(encode, manifest, size, accelerator, perturbation=turn)[0] for turn in TURNS]
         quarters = [torch.full((len(x),), i, device=x.device) for i, x in enumerate(each)]
         return torch.cat(each), torch.cat(quarters)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.encoders.encoder import Encoder
 from clever_fast.evaluate.finetune import Finetuning, finetune
 from clever_fast.evaluate.results import Row
@@ -13,7 +13,7 @@ def semi(
     encoder: Encoder,
     shares: dict[str, Manifest],
     query: Manifest,
-    machine: Accelerator,
+    accelerator: Accelerator,
     settings: Finetuning,
     *,
     say: Callable[[str], None] = print,
@@ -22,7 +22,7 @@ def semi(
     rows = []
     for name, share in shares.items():
         say(f"{name}: {len(share):,} labelled images")
-        found = finetune(encoder, share, query, machine, settings, say=say)
+        found = finetune(encoder, share, query, accelerator, settings, say=say)
         known = {"labels": name, "images": len(share)}
         rows += [known | row | {"shown": row["epoch"] == settings.epochs} for row in found]
     return rows

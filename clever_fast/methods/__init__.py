@@ -3,7 +3,7 @@
 from clever_fast.methods.clever import Clever, CleverMethod
 from clever_fast.methods.ddcl import Ddcl, DdclMethod
 from clever_fast.methods.dino import Dino, DinoMethod
-from clever_fast.methods.method import Batch, Method, MethodConfig, Progress
+from clever_fast.methods.method import Batch, Method, MethodConfig, Metric, Progress
 from clever_fast.methods.simsiam import SimSiam, SimSiamMethod
 
 METHODS: dict[str, type[MethodConfig]] = {config.name: config for config in (Dino, Clever, SimSiam, Ddcl)}
@@ -19,6 +19,7 @@ __all__ = [
     "DinoMethod",
     "Method",
     "MethodConfig",
+    "Metric",
     "Progress",
     "SimSiam",
     "SimSiamMethod",

@@ -16,8 +16,8 @@ from clever_fast.methods.distillation import (
     update_center,
     update_teacher,
 )
-from clever_fast.methods.method import Batch, Method, Progress, split_width
-from clever_fast.methods.monitoring import assignments, spread
+from clever_fast.methods.method import Batch, Method, Metric, Progress, split_width
+from clever_fast.methods.monitoring import PAIR_METRICS, assignment_metrics, assignments, spread, spread_metrics
 from clever_fast.models import Backbone, DinoHead
 from clever_fast.ops.orthogonality_loss import Similarity
 from clever_fast.tracing import range_
@@ -37,6 +37,15 @@ class Clever(Dino):
     """
 
     name: ClassVar[str] = "clever"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        *PAIR_METRICS,
+        *assignment_metrics(label="IR "),
+        *assignment_metrics("2", "EF "),
+        *spread_metrics("ir", "IR"),
+        *spread_metrics("ef", "EF"),
+        Metric("center_norm", "IR centre", panel="norm of the centre"),
+        Metric("center2_norm", "EF centre", panel="norm of the centre"),
+    )
 
     separation_ratio: float = 0.8
     ef_prototypes: int | None = None

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from clever_fast import distributed, ops
-from clever_fast.methods.method import Batch, Method, Progress, split_width
+from clever_fast.methods.method import Batch, Method, Metric, Progress, split_width
+from clever_fast.methods.monitoring import PAIR_METRICS
 from clever_fast.methods.simsiam import SimSiam, features, similarity, spread
 from clever_fast.models import Backbone, Predictor, Projector
 
@@ -24,6 +25,11 @@ class Ddcl(SimSiam):
     """
 
     name: ClassVar[str] = "ddcl"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        *PAIR_METRICS,
+        Metric("output_std", "IR output std", panel="standard deviation of the outputs"),
+        Metric("output2_std", "EF output std", panel="standard deviation of the outputs"),
+    )
 
     separation_ratio: float = 0.8
     invariance_weight: float = 1.0

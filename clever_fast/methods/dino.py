@@ -15,8 +15,8 @@ from clever_fast.methods.distillation import (
     update_center,
     update_teacher,
 )
-from clever_fast.methods.method import Batch, Method, Progress
-from clever_fast.methods.monitoring import assignments, spread
+from clever_fast.methods.method import Batch, Method, Metric, Progress
+from clever_fast.methods.monitoring import assignment_metrics, assignments, spread, spread_metrics
 from clever_fast.models import Backbone, DinoHead
 from clever_fast.tracing import range_
 
@@ -40,6 +40,11 @@ class Dino:
 
     name: ClassVar[str] = "dino"
     local_crops: ClassVar[bool] = True
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        *assignment_metrics(),
+        *spread_metrics("feature", "feature"),
+        Metric("center_norm", "centre norm", panel="norm of the centre"),
+    )
 
     prototypes: int = 65536
     hidden: int = 2048

@@ -38,13 +38,41 @@ class Progress:
         return self.step // self.steps_per_epoch
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A scalar that a method returns, and how it is shown.
+
+    Args:
+        name: its key in what `Method.forward` returns.
+        label: what people read; the name where empty.
+        unit: such as nats.
+        panel: title of the plot that it shares with others; none where empty.
+        live: whether the console shows it at every report.
+    """
+
+    name: str
+    label: str = ""
+    unit: str = ""
+    panel: str = ""
+    live: bool = False
+
+
 class MethodConfig(Protocol):
-    """What a method is to a recipe: a frozen dataclass of its settings that builds it."""
+    """The settings of a method: a frozen dataclass, saved in checkpoints, that builds the method.
+
+    Attributes:
+        name: of the method, for people and in the tables of recipes.
+        local_crops: whether it learns from local crops.
+        metrics: what it logs beside "loss", in the order in which it is shown.
+    """
 
     name: ClassVar[str]
-    local_crops: ClassVar[bool]  # whether it learns from local crops
+    local_crops: ClassVar[bool] = True
+    metrics: ClassVar[tuple[Metric, ...]] = ()
 
-    def build(self, backbone: Backbone, drop_path: float) -> "Method": ...
+    def build(self, backbone: Backbone, drop_path: float) -> "Method":
+        """The method with new weights on the CPU; `drop_path` is the stochastic depth rate of the trained network."""
+        ...
 
 
 class Method(nn.Module):

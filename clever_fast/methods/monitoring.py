@@ -7,7 +7,37 @@ features of at most `FEATURES`, of one crop each. A report averages over its ste
 import torch
 from torch import Tensor
 
+from clever_fast.methods.method import Metric
+
 ROWS, FEATURES = 32, 256  # images
+
+
+def assignment_metrics(head: str = "", label: str = "") -> tuple[Metric, ...]:
+    """What `assignments` returns, as a method declares it."""
+    panel = "teacher's assignments"
+    return (
+        Metric(f"teacher_entropy{head}", f"{label}entropy", "nats", panel),
+        Metric(f"prototype_entropy{head}", f"{label}prototype entropy", "nats", panel),
+        Metric(f"teacher_kl{head}", f"{label}KL", "nats", panel),
+    )
+
+
+# of a method that separates invariance from equivariance and regularises its heads with PReg
+PAIR_METRICS = (
+    Metric("invariance", "invariance", panel="losses", live=True),
+    Metric("orthogonality", "orthogonality", panel="losses", live=True),
+    Metric("preg", "PReg gap", panel="PReg: | norm(IR head)² - norm(EF head)² |", live=True),
+    Metric("ir_norm_squared", "IR head", panel="norm² of all weights of a head"),
+    Metric("ef_norm_squared", "EF head", panel="norm² of all weights of a head"),
+)
+
+
+def spread_metrics(name: str, label: str) -> tuple[Metric, ...]:
+    """What `spread` returns, as a method declares it."""
+    return (
+        Metric(f"{name}_rank", f"{label} rank", panel="rank of the features"),
+        Metric(f"{name}_std", f"{label} std", panel="standard deviation of the features"),
+    )
 
 
 @torch.no_grad()

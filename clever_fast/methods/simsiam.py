@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clever_fast.methods.method import Batch, Method, Progress
+from clever_fast.methods.method import Batch, Method, Metric, Progress
 from clever_fast.models import Backbone, Predictor, Projector
 
 
@@ -23,6 +23,9 @@ class SimSiam:
 
     name: ClassVar[str] = "simsiam"
     local_crops: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("output_std", "output std", panel="standard deviation of the outputs"),
+    )
 
     width: int = 2048
     bottleneck: int = 512

@@ -1,19 +1,18 @@
 """What a run shows on the console: a header, then a live table on a terminal and plain lines elsewhere."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from clever_fast import distributed
-from clever_fast.acceleration import Accelerator
-from clever_fast.methods import Progress
-from clever_fast.pipelines.manifest import Manifest
+from clever_fast.accelerator import Accelerator
+from clever_fast.methods import Metric, Progress
 from clever_fast.recipe import Recipe
 
-LOSSES = ("loss", "invariance", "orthogonality", "preg")
 
-
-def header(recipe: Recipe, machine: Accelerator, manifest: Manifest, progress: Progress) -> str:
+def header(recipe: Recipe, accelerator: Accelerator, data: str, progress: Progress) -> str:
     """What is about to run, in a few lines."""
     world = distributed.world_size()
     crops = f"2 x {recipe.global_size} px"
@@ -22,10 +21,10 @@ def header(recipe: Recipe, machine: Accelerator, manifest: Manifest, progress: P
     warmup = f" ({min(recipe.warmup_epochs, recipe.epochs)} of them warm-up)" if recipe.warmup_epochs else ""
     lines = [
         f"{recipe.method.name} {recipe.backbone.name}, {recipe.policy.name}, {crops}",
-        manifest.summary(),
+        data,
         f"effective batch {recipe.batch_size} = {recipe.batch_size // world} x {world} processes, peak learning rate "
         f"{recipe.lr:.3g} = {recipe.base_lr:.3g} x {recipe.batch_size}/256",
-        f"{recipe.epochs} epochs{warmup} of {progress.steps_per_epoch} steps on {machine}"
+        f"{recipe.epochs} epochs{warmup} of {progress.steps_per_epoch} steps on {accelerator}"
         + (f", resumed at step {progress.step}" if progress.step else ""),
     ]
     return "\n".join(lines)
@@ -34,8 +33,9 @@ def header(recipe: Recipe, machine: Accelerator, manifest: Manifest, progress: P
 class Screen:
     """The main process's console."""
 
-    def __init__(self, title: str):
+    def __init__(self, title: str, metrics: Sequence[Metric] = ()):
         self.title, self.knn = title, ""
+        self.metrics = [Metric("loss"), *(metric for metric in metrics if metric.live)]
         self.console = Console(highlight=False)
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         if self.live:
@@ -49,7 +49,7 @@ class Screen:
         if self.live:
             self.live.update(self._table(progress, values), refresh=True)
             return
-        losses = " ".join(f"{name} {values[name]:.4f}" for name in LOSSES if name in values)
+        losses = " ".join(f"{m.name} {values[m.name]:.4f}" for m in self.metrics if m.name in values)
         self.say(
             f"epoch {progress.step / progress.steps_per_epoch:.2f} step {progress.step}/{progress.steps} "
             f"eta {_eta(progress, values)} {losses} lr {values['lr']:.2e} {values['images_per_second']:.0f} images/s "
@@ -70,9 +70,9 @@ class Screen:
         bar = f"[green]{'━' * done}[/green][dim]{'━' * (40 - done)}[/dim] {progress.step / progress.steps:.0%}"
         table.add_row("epoch", f"{progress.step / progress.steps_per_epoch:.2f}", bar)
         table.add_row("step", f"{progress.step}", f"of {progress.steps}, {_eta(progress, values)} to go")
-        for name in LOSSES:
-            if name in values:
-                table.add_row(name, f"{values[name]:.4f}", "")
+        for metric in self.metrics:
+            if metric.name in values:
+                table.add_row(metric.label or metric.name, f"{values[metric.name]:.4f}", metric.unit)
         table.add_row("lr", f"{values['lr']:.2e}", "")
         table.add_row("images/s", f"{values['images_per_second']:.0f}", f"waiting for data {values['data_wait']:.0%}")
         table.add_row("memory", f"{values['memory_mib']:.0f}", "MiB at its peak")

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from clever_fast import distributed
-from clever_fast.methods import Progress
+from clever_fast.methods import Metric, Progress
 from clever_fast.monitoring.console import Screen
 from clever_fast.monitoring.loggers import open_loggers
 from clever_fast.recipe import Logger
@@ -84,13 +84,21 @@ class Log:
     (fractional), `seconds` of training so far, and its values.
     """
 
-    def __init__(self, folder: Path, *, title: str, start_step: int, loggers: tuple[Logger, ...] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        title: str,
+        start_step: int,
+        metrics: Sequence[Metric] = (),
+        loggers: tuple[Logger, ...] | None = None,
+    ):
         self.path, self.seconds = folder / LOG, 0.0
         self.active = distributed.is_main()
         if self.active:
             self._rewind(start_step)
             self.loggers = open_loggers(loggers, folder, start_step)
-            self.screen = Screen(title)
+            self.screen = Screen(title, metrics)
 
     def say(self, text: str) -> None:
         if self.active:

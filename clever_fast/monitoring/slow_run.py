@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.monitoring.metrics import Clock
 
 WARM_UP = 5  # steps in which a run makes what it keeps
@@ -15,8 +15,8 @@ SLOW, INTERVALS = 2.0, 3  # times the compute clock, and log intervals in a row,
 class Pace:
     """Compares each log interval with the compute clock: the fewest seconds that a step took, without its data."""
 
-    def __init__(self, machine: Accelerator):
-        self.machine, self.compute, self.warned = machine, float("inf"), False
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator, self.compute, self.warned = accelerator, float("inf"), False
         self.recent: deque[tuple[float, float]] = deque(maxlen=INTERVALS)  # (seconds, waited) of a step
         self.first = True  # compiles, tunes and fills caches
 
@@ -35,10 +35,11 @@ class Pace:
         seconds, waited = (sum(values) / INTERVALS for values in zip(*self.recent, strict=True))
         told = f"slow: a step takes {1e3 * seconds:,.0f} ms and could take {1e3 * self.compute:,.0f} ms; "
         if waited > seconds - waited - self.compute:
-            where = "the CPU" if self.machine.device.type == "cpu" else "the GPU"
+            where = "the CPU" if self.accelerator.device.type == "cpu" else "the GPU"
             return told + (
-                f"{waited / seconds:.0%} of the time it waits for data (decoded on {where}, {self.machine.threads} "
-                "threads): `clever-fast doctor --tune --data DIR` looks for better settings, more cores help"
+                f"{waited / seconds:.0%} of the time it waits for data (decoded on {where}, "
+                f"{self.accelerator.execution.threads} threads): `clever-fast doctor --tune --data DIR` looks for "
+                "better settings, more cores help"
             )
         return told + "the step itself is slower than it was: something else uses this machine, or it is throttled"
 

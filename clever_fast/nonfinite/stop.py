@@ -10,9 +10,9 @@ from pathlib import Path
 import torch.distributed as dist
 
 from clever_fast import checkpoint, distributed
-from clever_fast.data import PretrainingBatches
+from clever_fast.data import Batches
 from clever_fast.methods import Progress
-from clever_fast.optimization import FailureGuard
+from clever_fast.nonfinite.guard import FailureGuard
 from clever_fast.recipe import Execution, Run
 
 BUNDLE = "not_finite_step_{}"  # .json says how the step was computed, .pth holds the weights before it
@@ -24,7 +24,7 @@ class NotFiniteError(RuntimeError):
 
 def stop_if_not_finite(
     guard: FailureGuard,
-    batches: PretrainingBatches,
+    batches: Batches,
     progress: Progress,
     run: Run,
     execution: Execution,
@@ -41,16 +41,17 @@ def stop_if_not_finite(
     if (step := failed.item()) < 0:
         return
     save(replace(progress, step=step))  # no update has been made since
-    report = run.run / f"{BUNDLE.format(step)}.json"
+    report = run.folder / f"{BUNDLE.format(step)}.json"
     if distributed.is_main():
-        about = {"data": str(run.data.resolve()), "classes": run.classes and str(run.classes.resolve())}
+        about = {"data": run.data and str(run.data.resolve()), "classes": run.classes and str(run.classes.resolve())}
         about |= {"step": step, "processes": distributed.world_size(), "execution": asdict(execution)}
         report.write_text(json.dumps(about | {"samples": batches.samples(step)}, indent=2) + "\n")
-        _keep(run.run / checkpoint.NEWEST, report.with_suffix(".pth"))
+        _keep(run.folder / checkpoint.NEWEST, report.with_suffix(".pth"))
     raise NotFiniteError(
         f"the loss or a gradient was not finite at step {step}; no update was made since. The weights before it are in "
-        f"{run.run / checkpoint.NEWEST}, the files of its batch in {report}. `clever-fast replay {run.run}` finds what "
-        "failed first. Try --execution.precision fp32, a lower learning rate, or a longer warm-up"
+        f"{run.folder / checkpoint.NEWEST}, the files of its batch in {report}. "
+        f"`clever-fast replay {run.folder}` finds what failed first. Try --execution.precision fp32, a lower "
+        "learning rate, or a longer warm-up"
     )
 
 

@@ -15,9 +15,9 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from clever_fast.acceleration import Accelerator
-from clever_fast.benchmarks.stepper import Stepper
+from clever_fast.accelerator import Accelerator
 from clever_fast.methods import Batch
+from clever_fast.performance.timing import Stepper
 from clever_fast.recipe import Recipe
 from clever_fast.tracing import Stopwatch, emitted, listening
 
@@ -37,7 +37,7 @@ class Cost(NamedTuple):
 
 
 def phases(
-    recipe: Recipe, machine: Accelerator, batches: Iterator[Batch] | None = None, steps: int = 10
+    recipe: Recipe, accelerator: Accelerator, batches: Iterator[Batch] | None = None, steps: int = 10
 ) -> dict[str, float]:
     """Milliseconds of a step by its parts in order, `other` at the end; together they are the whole step.
 
@@ -47,12 +47,12 @@ def phases(
         batches: what the steps are fed with, and then `data` is the wait for it; one fixed batch of noise by default.
         steps: that are timed, after a warm-up.
     """
-    return split(timed(Stepper(recipe, machine), batches, steps), steps)
+    return split(timed(Stepper(recipe, accelerator), batches, steps), steps)
 
 
 def timed(stepper: Stepper, batches: Iterator[Batch] | None, steps: int) -> dict[str, float]:
     """Milliseconds of all ranges of each name in so many steps."""
-    watch = Stopwatch(stepper.machine.device)
+    watch = Stopwatch(stepper.accelerator.device)
     with listening(watch):
         stepper.lap(batches or stepper.noise, steps)
     return watch.milliseconds()
@@ -72,7 +72,7 @@ def ops(milliseconds: dict[str, float], steps: int) -> dict[str, float]:
 
 def traced(stepper: Stepper, batches: Iterator[Batch] | None, steps: int, trace: Path) -> list[Cost]:
     """Writes `trace` (Chrome's format, for Perfetto; .gz compresses) of so many steps; returns costs, largest first."""
-    on_gpu = stepper.machine.device.type == "cuda"
+    on_gpu = stepper.accelerator.device.type == "cuda"
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with emitted(), profile(activities=kinds) as found:
         stepper.lap(batches or stepper.noise, steps)

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
-from clever_fast.acceleration import accelerator
-from clever_fast.benchmarks.measure import conditions, summary
+from clever_fast.accelerator import Accelerator
 from clever_fast.data import PretrainingBatches
+from clever_fast.environment import conditions
 from clever_fast.errors import UserError
 from clever_fast.methods import Batch
+from clever_fast.performance.timing import summary
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.recipe import Execution, Recipe
 
@@ -63,10 +64,10 @@ def sweep(
         advance: called after each round with what was timed.
     """
     for field, values in tried.items():
-        usual = accelerator(execution).threads if field == "threads" else getattr(execution, field)
+        usual = Accelerator.from_execution(execution).threads if field == "threads" else getattr(execution, field)
         values = sorted({*values, usual})
         executions = [replace(execution, **{field: value}) for value in values]
-        loaders = [PretrainingBatches(manifest, recipe, accelerator(made)) for made in executions]
+        loaders = [PretrainingBatches(manifest, recipe, Accelerator.from_execution(made)) for made in executions]
         rates: list[list[float]] = [[] for _ in values]
         for _ in range(ROUNDS):
             for loader, made, found in zip(loaders, executions, rates, strict=True):

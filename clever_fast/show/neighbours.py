@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.errors import UserError
 from clever_fast.evaluate.features import features
 from clever_fast.pipelines.contact_sheet import FAINT, INK, Tile, sheet_of
@@ -28,7 +28,7 @@ def neighbours_sheet(
     bank: Manifest,
     size: int,
     count: int,
-    machine: Accelerator,
+    accelerator: Accelerator,
     origin: str,
 ) -> Image.Image:
     """Rows of queries; columns: the query, then its `count` nearest images of the bank by each part.
@@ -42,9 +42,9 @@ def neighbours_sheet(
         bank: where neighbours are looked for; also of the classes.
         size: pixels at which images are encoded.
     """
-    encoder = machine.place(encoder).eval()
+    encoder = accelerator.place(encoder).eval()
     asked = query.take(rows, f"{query.fingerprint}, {len(rows)} queries")
-    found, wanted = (_features(encoder, manifest, size, machine) for manifest in (bank, asked))
+    found, wanted = (_features(encoder, manifest, size, accelerator) for manifest in (bank, asked))
     same = query.root == bank.root
     tiles = [[_tile(asked, i, None)] for i in range(len(asked))]
     for part in parts.values():
@@ -71,8 +71,8 @@ def similarity(query: Tensor, bank: Tensor) -> Tensor:
     return F.normalize(query, dim=1) @ F.normalize(bank, dim=1).T
 
 
-def _features(encoder: nn.Module, manifest: Manifest, size: int, machine: Accelerator) -> Tensor:
-    found, _ = features(encoder, manifest, size, machine)
+def _features(encoder: nn.Module, manifest: Manifest, size: int, accelerator: Accelerator) -> Tensor:
+    found, _ = features(encoder, manifest, size, accelerator)
     if len(found) != len(manifest):
         raise UserError(f"files of {manifest.root} broke since they were indexed: run `clever-fast index` on it")
     return found

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.models.dense import dense_features
 from clever_fast.ops import selection
 from clever_fast.pipelines.contact_sheet import FAINT, Tile, sheet_of
@@ -21,17 +21,17 @@ def pca_sheet(
     encoder: nn.Module,
     parts: dict[str, slice],
     pictures: Sequence[Picture],
-    machine: Accelerator,
+    accelerator: Accelerator,
     origin: str,
 ) -> Image.Image:
     """Rows of images; columns: the image, and the components of each part of its patch features as red, green, blue.
 
     The components are those of all patches of all images together, so equal colours in a column mean alike features.
     """
-    encoder, maps = machine.place(encoder).eval(), []
+    encoder, maps = accelerator.place(encoder).eval(), []
     for picture in pictures:
-        with machine.autocast(), selection.use(machine.kernels):
-            features = dense_features(encoder, picture.tensor().to(machine.device))[0]
+        with accelerator.autocast(), selection.use(accelerator.execution.kernels):
+            features = dense_features(encoder, picture.tensor().to(accelerator.device))[0]
         maps.append(features.float().cpu().permute(1, 2, 0))  # (h, w, D)
     columns = [components_as_colours([m[..., part] for m in maps]) for part in parts.values()]
     rows = []

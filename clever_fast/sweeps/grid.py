@@ -116,7 +116,7 @@ def _trial(
     if "base" in point or "base" in sweep.set:
         raise UserError("a sweep takes fields of one recipe, not base; name the recipe as `recipe: NAME`")
     with torch.device("meta"):  # finds what only the networks can refuse, and costs no memory
-        recipe.method.build(recipe.backbone, recipe.drop_path)
+        recipe.build()
     point = {field: _value(recipe.as_dict(), field) for field in point}
     name = ",".join(f"{field.removeprefix('method.')}={value}" for field, value in point.items())
     folder = out / "runs" / name

@@ -6,7 +6,7 @@ LABELS: how many images of each class vote, or null for all.
 import json
 import sys
 
-from clever_fast.acceleration import accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.configuration import parse_pretrain
 from clever_fast.encoders import export
 from clever_fast.encoders.encoder import load_encoder, untrained
@@ -28,11 +28,11 @@ def main(labels: int | None, words: list[str]) -> int:
     try:
         recipe, execution, run = parse_pretrain(words)
         train(recipe, execution, run)
-        if not (run.run / export.NAME).exists():
+        if not (run.folder / export.NAME).exists():
             return STOPPED
-        unfinished = run.run / "score.tmp"
+        unfinished = run.folder / "score.tmp"
         unfinished.write_text(json.dumps(evaluate(recipe, execution, run, labels), indent=2) + "\n")
-        unfinished.replace(run.run / SCORE)
+        unfinished.replace(run.folder / SCORE)
     except (UserError, NotFiniteError, OSError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
@@ -48,14 +48,14 @@ def evaluate(recipe: Recipe, execution: Execution, run: Run, labels: int | None)
     bank = images if labels is None else labelled.few_of_each_class(images, labels)
     query = open_manifest(run.data, split="val", classes=run.classes)
     knn.check(bank, query, (K,))
-    machine = accelerator(execution)
+    accelerator = Accelerator.from_execution(execution)
     accuracy = {}
-    for name, encoder in (("trained", load_encoder(run.run)), ("untrained", untrained(run.run))):
+    for name, encoder in (("trained", load_encoder(run.folder)), ("untrained", untrained(run.folder))):
         parts = encoder.parts if name == "trained" else {"all": slice(None)}
-        network = machine.place(encoder.network)
-        found = knn.score(network, parts, bank, query, encoder.size, machine, (K,))
+        network = accelerator.place(encoder.network)
+        found = knn.score(network, parts, bank, query, encoder.size, accelerator, (K,))
         accuracy |= {f"{name} {part}": values[K] for part, values in found.items()}
-    last = [record for record in metrics.read(run.run / metrics.LOG) if record["kind"] == "train"][-1]
+    last = [record for record in metrics.read(run.folder / metrics.LOG) if record["kind"] == "train"][-1]
     return {
         "accuracy": accuracy,
         "k": K,

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from clever_fast.benchmarks import ceilings, clocks, energy, session
-from clever_fast.benchmarks.stepper import Lap
+from clever_fast.benchmarks import ceilings, clocks, session
+from clever_fast.performance import energy
+from clever_fast.performance.timing import Lap
 from clever_fast.recipes import RECIPES
 
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from clever_fast import checkpoint
-from clever_fast.acceleration import accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.errors import UserError
 from clever_fast.methods import METHODS
 from clever_fast.pipelines.policies import BAUG
 from clever_fast.recipe import Execution, Recipe
-from clever_fast.train import build
+from clever_fast.train_state import TrainState
 from tests.malicious import Malicious
 from tests.recipes import tiny
 
@@ -25,11 +25,11 @@ DATA = {"images": 24, "classes": 3, "fingerprint": "abc"}
 
 @pytest.fixture(scope="module")
 def trained(small):
-    return build(small(), accelerator(Execution(device="cpu", precision="fp32")))
+    return TrainState(small(), Accelerator.from_execution(Execution(device="cpu", precision="fp32")))
 
 
 def state_of(trained, recipe, step=7):
-    return checkpoint.state_dict(trained, recipe=recipe, data=DATA, step=step, epoch=2)
+    return checkpoint.content(trained.state_dict(), recipe=recipe, data=DATA, step=step, epoch=2)
 
 
 def test_round_trip_and_conventional_keys(trained, small, tmp_path):
@@ -37,8 +37,8 @@ def test_round_trip_and_conventional_keys(trained, small, tmp_path):
     plain = torch.load(path, weights_only=True)
     assert {"student", "teacher", "optimizer", "epoch", "center", "center2"} <= plain.keys()
     assert {"backbone.conv1.weight", "head.last_layer.weight_v", "head2.mlp.0.weight"} <= plain["student"].keys()
-    other = build(small(seed=1), accelerator(Execution(device="cpu", precision="fp32")))
-    checkpoint.restore(other, checkpoint.load(path))
+    other = TrainState(small(seed=1), Accelerator.from_execution(Execution(device="cpu", precision="fp32")))
+    other.load_state_dict(checkpoint.load(path))
     for name, value in trained.method.state_dict().items():
         assert torch.equal(value, other.method.state_dict()[name]), name
 
@@ -54,7 +54,7 @@ def test_missing_weights_are_an_error_that_names_them(trained, small, tmp_path):
     del state["student"]["backbone.conv1.weight"]
     checkpoint.save(tmp_path, state)
     with pytest.raises(RuntimeError, match=r"student\.backbone\.conv1\.weight"):
-        checkpoint.restore(trained, checkpoint.load(tmp_path / checkpoint.NEWEST))
+        trained.load_state_dict(checkpoint.load(tmp_path / checkpoint.NEWEST))
 
 
 @pytest.mark.parametrize("keep", [1, 3])
@@ -125,7 +125,7 @@ def test_a_truncated_checkpoint_is_refused(trained, small, tmp_path):
 
 
 def test_room_for_the_checkpoints_is_asked_for_first(trained, tmp_path, monkeypatch):
-    size = checkpoint.state_bytes(trained)
+    size = trained.checkpoint_bytes()
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=2 * size))
     checkpoint.prepare_folder(tmp_path, size, keep=1)
     with pytest.raises(UserError, match="lower --keep"):
@@ -140,4 +140,4 @@ def test_the_estimate_of_a_checkpoints_size_holds(trained, small, tmp_path):
     optimizer.step()
     state = state_of(trained, small()) | {"optimizer": optimizer.state_dict()}
     written = checkpoint.save(tmp_path, state).stat().st_size
-    assert 0.95 < written / checkpoint.state_bytes(trained) < 1.25
+    assert 0.95 < written / trained.checkpoint_bytes() < 1.25

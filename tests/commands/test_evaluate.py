@@ -29,7 +29,7 @@ def run(tmp_path_factory, images, small) -> Path:
     from clever_fast.train import train
 
     folder = tmp_path_factory.mktemp("run")
-    train(small(), Execution(device="cpu", precision="fp32"), Run(data=images, run=folder, stop_after=1))
+    train(small(), Execution(device="cpu", precision="fp32"), Run(data=images, folder=folder, stop_after=1))
     return folder
 
 

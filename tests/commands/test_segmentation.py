@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clever_fast.acceleration import accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.cli import main
 from clever_fast.encoders.encoder import Encoder
 from clever_fast.errors import UserError
@@ -37,7 +37,7 @@ def run(small, images, tmp_path_factory):
     from clever_fast.train import train
 
     folder = tmp_path_factory.mktemp("run")
-    train(small(), Execution(device="cpu"), Run(data=images, run=folder, stop_after=1))
+    train(small(), Execution(device="cpu"), Run(data=images, folder=folder, stop_after=1))
     return folder
 
 
@@ -158,22 +158,22 @@ def test_strides_and_maps_of_networks_without_patches(name):
 
 @pytest.mark.parametrize("name", ["vit_mini_patch8", "resnet10_small", "vmamba_mini"])
 def test_weights_rounded_once_give_what_autocast_gives(name):
-    found, machine = encoder(BACKBONES[name]), accelerator(Execution(device="cpu", precision="bf16"))
+    found, accelerator = encoder(BACKBONES[name]), Accelerator.from_execution(Execution(device="cpu", precision="bf16"))
     images = torch.randn(2, 3, 64, 96)
-    maps = feature_maps(found, "all", machine)(images)
-    with torch.no_grad(), machine.autocast(), selection.use(machine.kernels):
+    maps = feature_maps(found, "all", accelerator)(images)
+    with torch.no_grad(), accelerator.autocast(), selection.use(accelerator.execution.kernels):
         wanted = dense_features(found.network, images.contiguous(memory_format=torch.channels_last))
     assert torch.equal(maps, wanted.float())
     assert {weight.dtype for weight in found.network.parameters()} == {torch.float32}
 
 
 def test_parts_and_keys_of_a_vit():
-    machine, vit = accelerator(Execution(device="cpu", precision="fp32")), encoder()
+    accelerator, vit = Accelerator.from_execution(Execution(device="cpu", precision="fp32")), encoder()
     images = normalised([Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8))], (40, 64))
-    whole, ir = (feature_maps(vit, part, machine)(images) for part in ("all", "IR"))
+    whole, ir = (feature_maps(vit, part, accelerator)(images) for part in ("all", "IR"))
     assert whole.shape == (1, 48, 5, 8)  # a grid that is not square
     torch.testing.assert_close(ir, whole[:, :38])
-    keys = feature_maps(vit, "all", machine, keys=True)(images)
+    keys = feature_maps(vit, "all", accelerator, keys=True)(images)
     block, seen = vit.network.blocks[-1], {}
     block.norm1.register_forward_hook(lambda _module, _input, output: seen.update(x=output))
     with torch.no_grad():
@@ -182,4 +182,4 @@ def test_parts_and_keys_of_a_vit():
     torch.testing.assert_close(keys, wanted.transpose(1, 2).unflatten(2, (5, 8)), rtol=1e-4, atol=1e-5)
     assert has_keys(vit)
     with pytest.raises(UserError, match="--features tokens"):
-        feature_maps(vit, "IR", machine, keys=True)
+        feature_maps(vit, "IR", accelerator, keys=True)

@@ -137,13 +137,13 @@ def test_position_embeddings_of_another_size_are_interpolated_as_timm_does(tmp_p
 
 
 def test_our_own_files(small, tmp_path):
-    from clever_fast.acceleration import accelerator
+    from clever_fast.accelerator import Accelerator
     from clever_fast.recipe import Execution
-    from clever_fast.train import build
+    from clever_fast.train_state import TrainState
 
     recipe = small()
-    trained = build(recipe, accelerator(Execution(device="cpu")))
-    state = checkpoint.state_dict(trained, recipe=recipe, data={}, step=7, epoch=2)
+    trained = TrainState(recipe, Accelerator.from_execution(Execution(device="cpu")))
+    state = checkpoint.content(trained.state_dict(), recipe=recipe, data={}, step=7, epoch=2)
     files = checkpoint.save(tmp_path, state), export.write_run(tmp_path, trained.method, recipe, 7)
     for path in files:
         encoder, parts, size = read_encoder(path)

@@ -104,7 +104,7 @@ def rank_main(rank: int, folder: str) -> None:
     """Two ranks encode 25 + 11 images and score them by k-NN, classifiers and all."""
     from pathlib import Path
 
-    from clever_fast.acceleration import accelerator
+    from clever_fast.accelerator import Accelerator
     from clever_fast.evaluate.features import features
     from clever_fast.evaluate.knn import score
     from clever_fast.evaluate.linear import linear
@@ -116,15 +116,18 @@ def rank_main(rank: int, folder: str) -> None:
     if rank >= 0:
         dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
     torch.set_num_threads(1)
-    encoder, machine = scenes.encoder(), accelerator(Execution(device="cpu", precision="fp32", threads=1))
+    encoder, accelerator = (
+        scenes.encoder(),
+        Accelerator.from_execution(Execution(device="cpu", precision="fp32", threads=1)),
+    )
     bank, query = (open_manifest(Path(folder) / "data", split=split) for split in ("train", "val"))
-    x, y = features(encoder.network, bank, encoder.size, machine, batch_size=4)
+    x, y = features(encoder.network, bank, encoder.size, accelerator, batch_size=4)
     found = {"x": x, "y": y}
-    found["knn"] = score(encoder.network, encoder.parts, bank, query, encoder.size, machine, (3, 7))
+    found["knn"] = score(encoder.network, encoder.parts, bank, query, encoder.size, accelerator, (3, 7))
     fitting = Fitting(epochs=2, batch_size=8, lrs=(0.3, 1.0), repetitions=3)
     for augment in (True, False):
         tests = (ORIG, PERTURBATIONS["CJ+Ro"])
-        rows = linear(encoder, bank, query, machine, fitting, augment=augment, perturbations=tests)
+        rows = linear(encoder, bank, query, accelerator, fitting, augment=augment, perturbations=tests)
         found[f"augment {augment}"] = rows
     torch.save(found, f"{folder}/{rank}.pth")
     if rank >= 0:

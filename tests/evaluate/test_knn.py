@@ -84,7 +84,7 @@ def test_command_writes_trained_untrained_and_pixels(small, images, tmp_path, ca
     from clever_fast.recipe import Execution, Run
     from clever_fast.train import train
 
-    train(small(), Execution(device="cpu"), Run(data=images, run=tmp_path, stop_after=1))
+    train(small(), Execution(device="cpu"), Run(data=images, folder=tmp_path, stop_after=1))
     words = ["evaluate", "knn", "--run", str(tmp_path), "--data", str(images)]
     assert main([*words, "--neighbours", "[3,6]", "--labels", "[2,8]"]) == 0
     result = json.loads((tmp_path / "knn.json").read_text())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clever_fast.acceleration import Accelerator, accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.encoders.encoder import Encoder, with_parts
 from clever_fast.errors import UserError
 from clever_fast.evaluate.features import for_linear
@@ -27,8 +27,8 @@ FITTING = Fitting(epochs=20, batch_size=16, lrs=(0.3, 3.0), repetitions=3)
 
 
 @pytest.fixture(scope="module")
-def machine() -> Accelerator:
-    return accelerator(Execution(device="cpu", precision="fp32"))
+def accelerator() -> Accelerator:
+    return Accelerator.from_execution(Execution(device="cpu", precision="fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +47,9 @@ def shown(rows: list[dict], *names: str) -> dict[tuple, float]:
 
 
 @pytest.mark.parametrize("augment", [True, False])
-def test_linear_keeps_what_is_invariant_and_loses_what_is_not(data, machine, augment):
+def test_linear_keeps_what_is_invariant_and_loses_what_is_not(data, accelerator, augment):
     tests = (PERTURBATIONS["Ro"], PERTURBATIONS["ET"])
-    rows = linear(scenes.encoder(), *data, machine, FITTING, perturbations=tests, augment=augment)
+    rows = linear(scenes.encoder(), *data, accelerator, FITTING, perturbations=tests, augment=augment)
     found = shown(rows)
     assert list(found) == [(part, test) for test in ("Orig", "Ro", "ET") for part in ("all", "IR", "EF")]
     if not augment:
@@ -59,8 +59,8 @@ def test_linear_keeps_what_is_invariant_and_loses_what_is_not(data, machine, aug
     assert len(rows) == 18  # every learning rate is kept
 
 
-def test_rotation_tells_invariant_from_sensitive_parts(data, machine):
-    found = shown(rotation(scenes.encoder(), *data, machine, FITTING))
+def test_rotation_tells_invariant_from_sensitive_parts(data, accelerator):
+    found = shown(rotation(scenes.encoder(), *data, accelerator, FITTING))
     assert found["IR", "upright"] == found["IR", "rotated"] == 100
     assert found["EF", "upright"] == 100
     assert found["EF", "rotated"] < 75
@@ -69,10 +69,10 @@ def test_rotation_tells_invariant_from_sensitive_parts(data, machine):
     assert (found["chance", "upright"], found["chance", "four-fold"]) == (50, 25)
 
 
-def test_the_robustness_matrix_is_whole_and_repeatable(data, machine):
+def test_the_robustness_matrix_is_whole_and_repeatable(data, accelerator):
     tests = (PERTURBATIONS["Ro"], PERTURBATIONS["CJ"])
     options = {"perturbations": tests, "neighbours": 5}
-    rows = robustness(scenes.encoder(), *data, machine, FITTING, **options)
+    rows = robustness(scenes.encoder(), *data, accelerator, FITTING, **options)
     found = shown(rows, "classifier", "part", "test")
     parts, names = ("all", "IR", "EF"), ("Orig", "Ro", "CJ")
     expected = {(c, part, name) for c in ("5-NN", "linear") for part in parts for name in names}
@@ -80,7 +80,7 @@ def test_the_robustness_matrix_is_whole_and_repeatable(data, machine):
     for classifier in ("5-NN", "linear"):
         assert found[classifier, "IR", "Ro"] == 100
     assert found["linear", "EF", "Ro"] < found["linear", "EF", "Orig"] == 100
-    assert robustness(scenes.encoder(), *data, machine, FITTING, **options) == rows
+    assert robustness(scenes.encoder(), *data, accelerator, FITTING, **options) == rows
     assert all(row["spread"] == 0 for row in rows if row["test"] == "Orig")
 
 
@@ -94,7 +94,7 @@ def test_the_best_learning_rate_is_that_of_the_unperturbed_images():
     assert shown(choose(rows)) == {("IR", "Orig"): 60, ("IR", "Ro"): 30, ("EF", "Orig"): 20, ("EF", "Ro"): 5}
 
 
-def test_a_vits_classifier_sees_four_class_tokens_and_ir_drops_only_the_last_ones_ef(machine):
+def test_a_vits_classifier_sees_four_class_tokens_and_ir_drops_only_the_last_ones_ef(accelerator):
     torch.manual_seed(0)
     network = recipes.vit(48, 6, 2, 0.0, patch_size=8, image_size=32).eval()
     encoder = Encoder(network, {"all": slice(None), "IR": slice(0, 38), "EF": slice(38, None)}, 32, "test")
@@ -108,22 +108,22 @@ def test_a_vits_classifier_sees_four_class_tokens_and_ir_drops_only_the_last_one
     assert probe.network.embed_dim == 192
 
 
-def test_finetuning_learns_what_the_features_alone_do_not_hold(data, machine):
+def test_finetuning_learns_what_the_features_alone_do_not_hold(data, accelerator):
     encoder = with_parts(scenes.encoder(), ["all", "IR"])
     torch.nn.init.normal_(encoder.network.weight, std=1e-3)
     before = encoder.network.weight.clone()
     settings = Finetuning(epochs=8, batch_size=16, lr=0.5, tests=2)
-    rows = finetune(encoder, *data, machine, settings, say=lambda text: None)
+    rows = finetune(encoder, *data, accelerator, settings, say=lambda text: None)
     assert [(row["part"], row["epoch"]) for row in rows] == [("all", 4), ("all", 8), ("IR", 4), ("IR", 8)]
     assert all(row["accuracy"] == row["class_accuracy"] == 100 for row in rows if row["epoch"] == 8)
     assert torch.equal(encoder.network.weight, before)
 
 
-def test_semi_supervised_learning_starts_anew_for_each_share(data, machine):
+def test_semi_supervised_learning_starts_anew_for_each_share(data, accelerator):
     bank, query = data
     shares = {"a quarter": balanced_share(bank, 0.25, 0), "all": bank, "a quarter again": balanced_share(bank, 0.25, 0)}
     rows = semi(
-        scenes.encoder(), shares, query, machine, Finetuning(epochs=3, batch_size=8, lr=0.3), say=lambda _: None
+        scenes.encoder(), shares, query, accelerator, Finetuning(epochs=3, batch_size=8, lr=0.3), say=lambda _: None
     )
     found = shown(rows, "labels", "images")
     assert list(found) == [("a quarter", 12), ("all", 48), ("a quarter again", 12)]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import torch
 
 from clever_fast import data
-from clever_fast.acceleration import accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.monitoring import metrics, slow_run
 from clever_fast.monitoring.metrics import Clock
 from clever_fast.monitoring.slow_run import Pace, frozen_garbage
@@ -23,7 +23,7 @@ def interval(seconds: float, waited: float, steps: int = 10) -> SimpleNamespace:
 
 
 def warnings(*intervals: tuple[float, float]) -> list[str]:
-    watched = Pace(accelerator(CPU))
+    watched = Pace(Accelerator.from_execution(CPU))
     return [told for pair in intervals if (told := watched.warning(interval(*pair)))]
 
 
@@ -67,7 +67,7 @@ def test_a_run_with_a_slow_loader_is_warned_about(small, images, tmp_path, monke
 
     monkeypatch.setattr(data.PretrainingBatches, "__iter__", slowed)
     monkeypatch.setattr(slow_run, "SLOW", 1.2)  # whatever the machine does besides
-    train(small(epochs=2), CPU, Run(data=images, run=tmp_path, log_every=1))
+    train(small(epochs=2), CPU, Run(data=images, folder=tmp_path, log_every=1))
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("slow:")]
     assert len(told) == 1
     assert "it waits for data" in told[0]
@@ -88,7 +88,7 @@ def test_a_loader_gives_its_pipeline_back_though_the_run_has_frozen_it(images):
     from clever_fast.pipelines.manifest import open_manifest
     from tests.recipes import small
 
-    batches = PretrainingBatches(open_manifest(images), small(), accelerator(CPU))
+    batches = PretrainingBatches(open_manifest(images), small(), Accelerator.from_execution(CPU))
     next(iter(batches))
     pipeline = weakref.ref(batches.loader._pipeline)
     with frozen_garbage() as freeze:
@@ -99,7 +99,7 @@ def test_a_loader_gives_its_pipeline_back_though_the_run_has_frozen_it(images):
 
 
 def test_a_run_says_on_what_it_is_computed_each_time_it_starts(small, images, tmp_path):
-    run = Run(data=images, run=tmp_path, log_every=1, stop_after=2)
+    run = Run(data=images, folder=tmp_path, log_every=1, stop_after=2)
     train(small(), CPU, run)
     train(small(), replace(CPU, prefetch=3), replace(run, stop_after=3))
     records = metrics.read(tmp_path / metrics.LOG)

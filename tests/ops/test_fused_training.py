@@ -4,11 +4,10 @@ import pytest
 import torch
 
 from clever_fast import ops
-from clever_fast.acceleration import accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.methods import Batch, Progress
-from clever_fast.optimization import FailureGuard
 from clever_fast.recipe import Execution
-from clever_fast.train import build, train_step
+from clever_fast.train_state import TrainState
 from tests.ops.fused_device import DEVICE, MARK
 
 pytestmark = MARK
@@ -16,12 +15,11 @@ pytestmark = MARK
 
 def train(recipe, kernels: str, steps: int = 6):
     """The weights before and after some steps, the last with a NaN among its pixels."""
-    machine = accelerator(Execution(device=DEVICE, precision="fp32", kernels=kernels))
+    accelerator = Accelerator.from_execution(Execution(device=DEVICE, precision="fp32", kernels=kernels))
     # TF32 turns the last bit of a difference into its own last bit; cuDNN's fastest sums have no order
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
-    trained = build(recipe, machine)
-    guard = FailureGuard(trained.method, machine.device, overflow_is_normal=False)
+    trained = TrainState(recipe, accelerator)
     before = {name: value.clone() for name, value in trained.method.state_dict().items()}
     for step in range(steps):
         torch.manual_seed(step)
@@ -30,8 +28,8 @@ def train(recipe, kernels: str, steps: int = 6):
             crops[0][0, 0, 0, 0] = torch.nan
         batch = Batch(*(x.contiguous(memory_format=torch.channels_last) for x in crops), torch.zeros(4))
         # Clipping at 0.05, so that some gradients are clipped and some are not; from step 2 on the last layers train.
-        train_step(trained.method, trained, guard, batch, Progress(step, 20, 2), recipe, machine)
-    assert guard.failed_step == steps - 1
+        trained.step(batch, Progress(step, 20, 2))
+    assert trained.guard.failed_step == steps - 1
     return before, trained.method.state_dict()
 
 

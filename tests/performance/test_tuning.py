@@ -35,9 +35,9 @@ def test_each_field_is_tried_from_the_best_of_those_before(images, monkeypatch):
     speeds = {"threads": {1: 10.0, 2: 20.0}, "prefetch": {1: 50.0, 2: 20.0}}
 
     class Loader:
-        def __init__(self, manifest, recipe, machine):
-            self.machine = machine
-            made.append((machine.threads, machine.prefetch))
+        def __init__(self, manifest, recipe, accelerator):
+            self.accelerator = accelerator
+            made.append((accelerator.execution.threads, accelerator.execution.prefetch))
 
         def __iter__(self):
             yield self
@@ -47,10 +47,10 @@ def test_each_field_is_tried_from_the_best_of_those_before(images, monkeypatch):
 
     def speed(batches, ready, seconds):
         loader = next(batches)
-        assert ready == loader.machine.prefetch
-        if loader.machine.prefetch == 2:
-            return speeds["threads"][loader.machine.threads]
-        return speeds["prefetch"][loader.machine.prefetch]
+        assert ready == loader.accelerator.execution.prefetch
+        if loader.accelerator.execution.prefetch == 2:
+            return speeds["threads"][loader.accelerator.execution.threads]
+        return speeds["prefetch"][loader.accelerator.execution.prefetch]
 
     monkeypatch.setattr(tuning, "PretrainingBatches", Loader)
     monkeypatch.setattr(tuning, "images_per_second", speed)

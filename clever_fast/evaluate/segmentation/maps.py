@@ -10,7 +10,7 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.encoders.encoder import Encoder
 from clever_fast.errors import UserError
 from clever_fast.models.dense import dense_features
@@ -20,7 +20,7 @@ from clever_fast.pipelines.views import MEAN, STD
 Maps = Callable[[Tensor], Tensor]  # images (N, 3, H, W) -> unit-free features (N, D, h, w) float32, on the device
 
 
-def feature_maps(encoder: Encoder, part: str, machine: Accelerator, *, keys: bool = False) -> Maps:
+def feature_maps(encoder: Encoder, part: str, accelerator: Accelerator, *, keys: bool = False) -> Maps:
     """The encoder's dense features, or one part of their channels, as a function of normalised images on any device.
 
     Raises:
@@ -32,12 +32,12 @@ def feature_maps(encoder: Encoder, part: str, machine: Accelerator, *, keys: boo
         raise UserError(f"--features keys: {encoder.origin} has no attention, take --features tokens")
     if keys and part != "all":
         raise UserError(f"--part {part} with keys: each mixes all channels, so take --features tokens for one part")
-    network, channels = _rounded(machine.place(encoder.network).eval(), machine.precision), encoder.parts[part]
+    network, channels = _rounded(accelerator.place(encoder.network).eval(), accelerator.precision), encoder.parts[part]
 
     @torch.no_grad()
     def maps(images: Tensor) -> Tensor:
-        images = images.to(machine.device, memory_format=torch.channels_last)
-        with machine.autocast(), selection.use(machine.kernels):
+        images = images.to(accelerator.device, memory_format=torch.channels_last)
+        with accelerator.autocast(), selection.use(accelerator.execution.kernels):
             return dense_features(network, images, keys=keys)[:, channels].float()
 
     return maps

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.errors import UserError
 from clever_fast.evaluate.segmentation.bilateral import bilateral_solver
 from clever_fast.evaluate.segmentation.maps import Maps, normalised
@@ -112,7 +112,7 @@ def read_truth(path: Path) -> np.ndarray:
 
 
 def cut_all(
-    pairs: Sequence[Pair], maps: Maps, patch: int, machine: Accelerator, *, largest: int, solver: bool
+    pairs: Sequence[Pair], maps: Maps, patch: int, accelerator: Accelerator, *, largest: int, solver: bool
 ) -> Iterator[Found]:
     """TokenCut of every image. Images of one size are taken together, so they come in another order.
 
@@ -126,7 +126,7 @@ def cut_all(
     """
     sized = sorted(((_fitted(size_of(pair.image), patch, largest), pair) for pair in pairs), key=lambda item: item[0])
     for (height, width), group in groupby(sized, key=lambda item: item[0]):
-        members, batch = [pair for _, pair in group], BATCH[machine.device.type]
+        members, batch = [pair for _, pair in group], BATCH[accelerator.device.type]
         for begin in range(0, len(members), batch):
             some = members[begin : begin + batch]
             images = [read_image(pair.image) for pair in some]

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from clever_fast.acceleration import Accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.evaluate.segmentation.boundaries import Statistics, boundary_accuracy, region_similarity, statistics
 from clever_fast.evaluate.segmentation.clips import Clip
 from clever_fast.evaluate.segmentation.maps import Maps, normalised
@@ -41,7 +41,7 @@ def frame_size(clip: Clip, size: int) -> tuple[int, int]:
 
 
 def segment(
-    clip: Clip, maps: Maps, size: tuple[int, int], settings: Propagation, machine: Accelerator
+    clip: Clip, maps: Maps, size: tuple[int, int], settings: Propagation, accelerator: Accelerator
 ) -> Iterator[np.ndarray]:
     """Masks (H, W) uint8 of every frame, at the frame's own size; the first is the one that was given.
 
@@ -53,7 +53,7 @@ def segment(
         machine: what `maps` runs on.
     """
     first = read_mask(clip.first_mask)
-    features = _features(clip, maps, size, machine)
+    features = _features(clip, maps, size, accelerator)
     start = next(features)
     coarse = np.array(Image.fromarray(first).resize(start.shape[:0:-1], Image.Resampling.NEAREST))
     labels = torch.arange(int(first.max()) + 1, device=start.device)[:, None, None]
@@ -65,9 +65,9 @@ def segment(
         yield resized(harden(soft, size), first.shape)
 
 
-def _features(clip: Clip, maps: Maps, size: tuple[int, int], machine: Accelerator) -> Iterator[Tensor]:
-    batch = BATCH[machine.device.type]
-    with ThreadPoolExecutor(machine.threads) as pool:
+def _features(clip: Clip, maps: Maps, size: tuple[int, int], accelerator: Accelerator) -> Iterator[Tensor]:
+    batch = BATCH[accelerator.device.type]
+    with ThreadPoolExecutor(accelerator.execution.threads) as pool:
         for begin in range(0, len(clip.frames), batch):
             images = list(pool.map(read_image, clip.frames[begin : begin + batch]))
             yield from maps(normalised(images, size))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clever_fast.acceleration import accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.errors import UserError
 from clever_fast.evaluate.segmentation.clips import Clip, check, find_clips
 from clever_fast.evaluate.segmentation.masks import palette, read_mask, write_mask
@@ -50,8 +50,8 @@ def noise(images):
 
 
 def segmented(clip, maps, settings=Propagation()):  # noqa: B008
-    machine = accelerator(Execution(device="cpu"))
-    masks = segment(clip, maps, frame_size(clip, 96), settings, machine)
+    accelerator = Accelerator.from_execution(Execution(device="cpu"))
+    masks = segment(clip, maps, frame_size(clip, 96), settings, accelerator)
     kept = []
     found, still = score(clip, masks, lambda _frame, mask: kept.append(mask))
     return summary(found), summary(still), kept
@@ -91,7 +91,9 @@ def test_a_portrait_is_segmented_too(tmp_path):
     (clip,) = find_clips(tmp_path / "JPEGImages/480p/bear", first)
     assert frame_size(clip, 96) == (128, 96)
     check(clip, PATCH)
-    *_, last = segment(clip, colours_of_patches, (128, 96), Propagation(), accelerator(Execution(device="cpu")))
+    *_, last = segment(
+        clip, colours_of_patches, (128, 96), Propagation(), Accelerator.from_execution(Execution(device="cpu"))
+    )
     truth = read_mask(tmp_path / "Annotations/480p/bear/00007.png").T
     assert (last == truth).mean() > 0.98
 

@@ -8,15 +8,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from clever_fast.acceleration import accelerator
+from clever_fast.accelerator import Accelerator
 from clever_fast.benchmarks.checks import memory
 from clever_fast.errors import UserError
 from clever_fast.methods import Batch, Progress
 from clever_fast.models import BACKBONES
 from clever_fast.ops import extension
-from clever_fast.optimization import FailureGuard
 from clever_fast.recipe import EXECUTIONS, Execution
-from clever_fast.train import build, train_step
+from clever_fast.train_state import TrainState
 from tests.recipes import VIT
 
 CPU = Execution(device="cpu", precision="fp32")
@@ -27,16 +26,15 @@ BACKBONES_HERE = [VIT, MINI, RESNET]
 
 def steps(recipe, execution: Execution, *, first: int = 2, count: int = 3):
     """The method after `count` steps on batches of noise, and the losses of each."""
-    machine = accelerator(execution)
-    trained = build(recipe, machine)
-    guard = FailureGuard(trained.method, machine.device, overflow_is_normal=False)
+    accelerator = Accelerator.from_execution(execution)
+    trained = TrainState(recipe, accelerator)
     losses = []
     for number in range(first, first + count):
         noise = torch.Generator().manual_seed(number)
         batch = Batch(
             torch.randn(8, 3, 32, 32, generator=noise), torch.randn(8, 3, 16, 16, generator=noise), torch.zeros(4)
         )
-        values = train_step(trained.method, trained, guard, batch, Progress(number, 20, 2), recipe, machine)
+        values = trained.step(batch, Progress(number, 20, 2))
         losses.append(values["loss"].item())
     return trained, losses
 
@@ -111,7 +109,7 @@ def test_capture_changes_no_weight_and_no_drop_path_and_happens_once(
 
 def test_batchnorm_is_either_compiled_or_checkpointed(trainable):
     with pytest.raises(UserError, match=r"checkpointing.*BatchNorm.*--execution.compile off"):
-        build(trainable(RESNET), accelerator(replace(CPU, compile="on", checkpointing=True)))
+        TrainState(trainable(RESNET), Accelerator.from_execution(replace(CPU, compile="on", checkpointing=True)))
 
 
 @pytest.mark.full
@@ -125,17 +123,17 @@ def test_an_evaluation_compiles_nothing(trainable, images):
     from clever_fast.evaluate.features import features
     from clever_fast.pipelines.manifest import open_manifest
 
-    machine = accelerator(replace(CPU, compile="on"))
-    method = build(trainable(VIT), machine).method
+    accelerator = Accelerator.from_execution(replace(CPU, compile="on"))
+    method = TrainState(trainable(VIT), accelerator).method
     torch._dynamo.utils.counters.clear()
-    features(method.encoder, open_manifest(images), 32, machine, batch_size=5)
+    features(method.encoder, open_manifest(images), 32, accelerator, batch_size=5)
     assert not torch._dynamo.utils.counters["stats"]
 
 
 @pytest.mark.parametrize("backbone", BACKBONES_HERE, ids=str)
 def test_checkpointing_keeps_fewer_activations(trainable, backbone):
     def kept(execution: Execution) -> int:
-        student, _ = build(trainable(backbone), accelerator(execution)).method.networks()
+        student, _ = TrainState(trainable(backbone), Accelerator.from_execution(execution)).method.networks()
         own = {p.untyped_storage().data_ptr() for p in student.parameters()}
         bytes_kept = {}
 
@@ -154,8 +152,8 @@ def test_checkpointing_keeps_fewer_activations(trainable, backbone):
 
 def test_only_the_released_way_spells_attention_out(trainable):
     def explicit(execution: Execution) -> int:
-        machine = accelerator(execution)
-        student, _ = build(trainable(VIT), machine).method.networks()
+        accelerator = Accelerator.from_execution(execution)
+        student, _ = TrainState(trainable(VIT), accelerator).method.networks()
         with torch.profiler.profile() as profile:
             student(torch.randn(2, 3, 32, 32))
         return sum(event.count for event in profile.key_averages() if event.key == "aten::softmax")
@@ -197,4 +195,4 @@ def test_another_project_called_apex_is_told_apart(small, monkeypatch):
     monkeypatch.setitem(sys.modules, "apex", SimpleNamespace())
     monkeypatch.delitem(sys.modules, "apex.optimizers", raising=False)
     with pytest.raises(UserError, match="PyPI's apex is another project"):
-        build(small(), accelerator(replace(CPU, optimizer="apex")))
+        TrainState(small(), Accelerator.from_execution(replace(CPU, optimizer="apex")))

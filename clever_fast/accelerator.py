@@ -4,9 +4,9 @@ import contextlib
 import inspect
 import os
 import platform
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import distributions
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,38 +17,68 @@ from clever_fast.errors import UserError
 from clever_fast.methods import Method
 from clever_fast.models import share_statistics
 from clever_fast.ops.selection import Kernels
-from clever_fast.recipe import Execution, OptimizerForm
+from clever_fast.recipe import Execution
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
 class Accelerator:
-    """An `Execution` on this machine."""
+    """The device that a run computes on, and an `Execution` without open choices: no `auto`, no 0 for threads."""
 
     device: torch.device
-    precision: torch.dtype
-    channels_last: bool
-    kernels: Kernels
-    compile: Literal["off", "on", "graphs"]
-    checkpointing: bool
-    optimizer: OptimizerForm
-    bucket_mib: int
-    threads: int
-    prefetch: int
-    hw_decoder_load: float
-    preallocate: bool
-    affinity: bool
+    execution: Execution
+
+    @classmethod
+    def from_execution(cls, execution: Execution) -> "Accelerator":
+        """Choose the device and join the process group.
+
+        Raises:
+            UserError: a GPU is asked for and there is none, or processes outnumber the GPUs.
+        """
+        kind = execution.device
+        if kind == "auto":
+            kind = "cuda" if torch.cuda.is_available() else "cpu"
+        if kind == "cuda" and not torch.cuda.is_available():
+            raise UserError(
+                "execution.device is cuda and torch sees no GPU: check the driver with nvidia-smi, or use "
+                "--execution.device cpu"
+            )
+        local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        device = torch.device(kind, distributed.local_rank()) if kind == "cuda" else torch.device(kind)
+        if kind == "cuda":
+            if local_processes > torch.cuda.device_count():
+                raise UserError(
+                    f"{local_processes} processes on this machine share {torch.cuda.device_count()} GPUs: "
+                    "start at most one process a GPU (torchrun --nproc_per_node)"
+                )
+            torch.cuda.set_device(device)
+            torch.backends.cudnn.benchmark = True
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        distributed.start(device)
+        chosen: dict[str, Any] = {"device": kind}
+        if execution.precision == "auto":
+            chosen["precision"] = "bf16" if kind == "cuda" or cpu_multiplies_bf16() else "fp32"
+        if execution.compile == "auto":
+            chosen["compile"] = "on" if kind == "cuda" else "off"
+        if not execution.threads:
+            chosen["threads"] = max(1, len(os.sched_getaffinity(0)) // local_processes)
+        return cls(device, replace(execution, **chosen))
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Of the networks under autocast; float32 is without autocast."""
+        return PRECISIONS[self.execution.precision]
 
     @property
     def input_dtype(self) -> str:
-        """Of the crops: half the bytes where the network rounds them anyway."""
+        """Dtype of the crops: float16 under GPU autocast, which rounds them anyway, else float32."""
         half = self.device.type == "cuda" and self.precision != torch.float32
         return "float16" if half else "float32"
 
     def __str__(self) -> str:
         where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "the CPU"
-        return f"{where}, {str(self.precision).removeprefix('torch.')}, {self.threads} data threads"
+        return f"{where}, {str(self.precision).removeprefix('torch.')}, {self.execution.threads} data threads"
 
     def autocast(self) -> contextlib.AbstractContextManager:
         if self.precision == torch.float32:
@@ -65,10 +95,10 @@ class Accelerator:
             UserError: a network with BatchNorm is to be compiled and checkpointed.
         """
         method = self.place(method)
-        fit_for(self.kernels, self.checkpointing, method)
-        for network in method.networks() if self.compile != "off" else ():
+        fit_for(self.execution.kernels, self.execution.checkpointing, method)
+        for network in method.networks() if self.execution.compile != "off" else ():
             norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-            if norms and self.checkpointing:
+            if norms and self.execution.checkpointing:
                 raise UserError(
                     "execution.checkpointing does not go with compilation where a network has BatchNorm, whose running "
                     "statistics would change between a forward pass and its repetition: add --execution.compile off"
@@ -76,17 +106,17 @@ class Accelerator:
             if any(isinstance(m, nn.SyncBatchNorm) for m in norms):
                 continue  # asks every rank's count at every layer, which cuts the graph
             # One graph for each crop size; drop path draws what it would draw uncompiled (fallback_random).
-            options = {"fallback_random": True, "triton.cudagraphs": self.compile == "graphs"}
+            options = {"fallback_random": True, "triton.cudagraphs": self.execution.compile == "graphs"}
             network.compile(fullgraph=True, dynamic=False, options=options)
         return method
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move to the device; BatchNorm shares its statistics over the ranks."""
         if distributed.world_size() > 1:
-            released = self.kernels == "released" and self.device.type == "cuda"  # torch's knows GPUs only
+            released = self.execution.kernels == "released" and self.device.type == "cuda"  # torch's knows GPUs only
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module) if released else share_statistics(module)
         return module.to(
-            self.device, memory_format=torch.channels_last if self.channels_last else torch.preserve_format
+            self.device, memory_format=torch.channels_last if self.execution.channels_last else torch.preserve_format
         )
 
     def parallel(self, module: nn.Module) -> nn.Module:
@@ -98,7 +128,7 @@ class Accelerator:
         known = inspect.signature(DistributedDataParallel).parameters
         buffers = {name if name in known else "broadcast_buffers": False}
         return DistributedDataParallel(
-            module, gradient_as_bucket_view=True, static_graph=True, bucket_cap_mb=self.bucket_mib, **buffers
+            module, gradient_as_bucket_view=True, static_graph=True, bucket_cap_mb=self.execution.bucket_mib, **buffers
         )
 
 
@@ -118,66 +148,25 @@ def spell_attention_out(network: nn.Module) -> None:
             module.fused_attn = False
 
 
-def _cpu_multiplies_bf16() -> bool:
-    """Whether this CPU has AMX, without which bf16 is slower than fp32."""
-    return hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+def cpu_multiplies_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AMX on Intel, AVX-512 BF16 on AMD Zen 4 and newer, Arm's BF16).
 
-
-def accelerator(execution: Execution) -> Accelerator:
-    """Choose the device and join the process group.
-
-    Raises:
-        UserError: a GPU is asked for and there is none.
+    Without it bf16 is emulated and slower than fp32. The answer depends on the processor alone, so a run that is
+    resumed on the same kind of machine keeps its precision.
     """
-    kind = execution.device
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "execution.device is cuda and torch sees no GPU: check the driver with nvidia-smi, or use "
-            "--execution.device cpu"
-        )
-    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    device = torch.device(kind, distributed.local_rank()) if kind == "cuda" else torch.device(kind)
-    if kind == "cuda":
-        if local_processes > torch.cuda.device_count():
-            raise UserError(
-                f"{local_processes} processes on this machine share {torch.cuda.device_count()} GPUs: "
-                "start at most one process a GPU (torchrun --nproc_per_node)"
-            )
-        torch.cuda.set_device(device)
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    distributed.start(device)
-    precision = execution.precision
-    if precision == "auto":
-        precision = "bf16" if kind == "cuda" or _cpu_multiplies_bf16() else "fp32"
-    threads = execution.threads or max(1, len(os.sched_getaffinity(0)) // local_processes)
-    return Accelerator(
-        device=device,
-        precision=PRECISIONS[precision],
-        channels_last=execution.channels_last,
-        kernels=execution.kernels,
-        compile=("on" if kind == "cuda" else "off") if execution.compile == "auto" else execution.compile,
-        checkpointing=execution.checkpointing,
-        optimizer=execution.optimizer,
-        bucket_mib=execution.bucket_mib,
-        threads=threads,
-        prefetch=execution.prefetch,
-        hw_decoder_load=execution.hw_decoder_load,
-        preallocate=execution.preallocate,
-        affinity=execution.affinity,
-    )
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(found.get(name) for name in ("amx_bf16", "avx512_bf16", "arm_bf16"))
 
 
-def settings(machine: Accelerator) -> dict[str, Any]:
+def settings(accelerator: Accelerator) -> dict[str, Any]:
     """What a run's records say about how it is computed: hardware, versions and the flags of torch's libraries."""
     packages = ("torch", "triton", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
     installed = {d.metadata["Name"]: d.version for name in packages for d in distributions(name=name)}
-    flags = {field.name: getattr(machine, field.name) for field in fields(machine)}
     return {
-        **{name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in flags.items()},
-        "hardware": str(machine),
+        **asdict(accelerator.execution),
+        "device": str(accelerator.device),
+        "precision": str(accelerator.precision),
+        "hardware": str(accelerator),
         "processes": distributed.world_size(),
         "versions": {"python": platform.python_version(), "cuda": torch.version.cuda, **installed},
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
