@@ -17,15 +17,15 @@ import torch
 
 from clever_fast.accelerator import Accelerator
 from clever_fast.benchmarks.ceilings import ceilings
-from clever_fast.configuration import flatten
+from clever_fast.command_line import flatten
 from clever_fast.data import PretrainingBatches
 from clever_fast.environment import conditions
 from clever_fast.methods import Batch
+from clever_fast.options import Execution, Recipe
 from clever_fast.performance import profiling
 from clever_fast.performance.flops import gflop_per_image
 from clever_fast.performance.timing import Lap, Stepper, summary, synchronize
 from clever_fast.pipelines.manifest import Manifest
-from clever_fast.recipe import Execution, Recipe
 from clever_fast.recipes import RECIPES
 
 CLOCKS = ("loader", "step", "epoch")

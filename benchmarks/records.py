@@ -11,9 +11,9 @@ from clever_fast.errors import UserError
 BACKBONE_TITLES = {
     "resnet18": "ResNet-18",
     "resnet50": "ResNet-50",
-    "vit_tiny_patch16": "ViT-T/16",
-    "vit_small_patch16": "ViT-S/16",
-    "vit_base_patch16": "ViT-B/16",
+    "vit_tiny_patch16_224": "ViT-T/16",
+    "vit_small_patch16_224": "ViT-S/16",
+    "vit_base_patch16_224": "ViT-B/16",
     "vmamba_tiny": "VMamba-T",
     "vmamba_small": "VMamba-S",
     "vmamba_base": "VMamba-B",

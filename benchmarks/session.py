@@ -13,10 +13,11 @@ import torch
 from clever_fast.benchmarks import clocks
 from clever_fast.benchmarks.measure import append
 from clever_fast.benchmarks.records import number
-from clever_fast.configuration import find_execution, find_recipe
-from clever_fast.errors import UserError
+from clever_fast.errors import UserError, find
+from clever_fast.options import EXECUTIONS
 from clever_fast.pipelines.manifest import Manifest, open_manifest
 from clever_fast.progress import rounds_bar
+from clever_fast.recipes import find_recipe
 
 SIZE = (500, 375)  # of the generated photographs: ImageNet's most frequent
 
@@ -37,8 +38,10 @@ def time_recipes(
     for name, value in (("batch", batch), ("rounds", rounds), ("seconds", seconds)):
         if value is not None and value <= 0:
             raise UserError(f"--{name} {value} is too small: give more than 0")
-    found = {name: find_execution(name) for name in executions}
-    names, rows = [find_recipe(name) for name in recipes], []
+    found = {name: find("execution", name, EXECUTIONS) for name in executions}
+    names, rows = list(recipes), []
+    for name in names:
+        find_recipe(name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size = clocks.USUAL[device]
     alone = which == ("loader",)  # which a CPU bears as published

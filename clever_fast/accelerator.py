@@ -17,7 +17,7 @@ from clever_fast.errors import UserError
 from clever_fast.methods import Method
 from clever_fast.models import share_statistics
 from clever_fast.ops.selection import Kernels
-from clever_fast.recipe import Execution
+from clever_fast.options import Execution
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -136,6 +136,11 @@ def fit_for(kernels: Kernels, checkpointing: bool, method: Method) -> None:
     """Make a method's networks spell attention out as the released code does, or recompute their activations."""
     for network in method.networks():
         if checkpointing:
+            if not hasattr(network, "set_grad_checkpointing"):
+                raise UserError(
+                    f"execution.checkpointing needs a network that can recompute its activations, and "
+                    f"{type(network).__name__} has no set_grad_checkpointing: use --execution.checkpointing false"
+                )
             network.set_grad_checkpointing()
         if kernels == "released":
             spell_attention_out(network)

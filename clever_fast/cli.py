@@ -76,12 +76,11 @@ def _run(words: list[str]) -> Any:
         raise UserError(f"no command {' '.join(words[:2])!r}; the commands are {', '.join(near)}")
     module, rest = import_module(f"clever_fast.commands.{name.split()[0]}"), words[len(name.split()) :]
     function = getattr(module, name.split()[-1])
-    if name in ("pretrain", "profile", "sweep", "launch", "watch"):  # they parse their words themselves
+    if name in ("pretrain", "profile", "sweep", "launch", "watch"):  # which hand words on, or take any number of them
         return function(rest)
-    from clever_fast.configuration import call
+    from clever_fast.command_line import call
 
-    named = name.split()[0] in ("evaluate", "export", "show")
-    return call(function, rest, prog=f"clever-fast {name}", as_positional=not named)
+    return call(function, rest, prog=f"clever-fast {name}")
 
 
 def _usage() -> str:

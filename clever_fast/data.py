@@ -16,11 +16,11 @@ from torch import Tensor
 from clever_fast import distributed
 from clever_fast.accelerator import Accelerator
 from clever_fast.methods import Batch
+from clever_fast.options import Recipe
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.perturbations import ORIG, Perturbation
 from clever_fast.pipelines.policies import Policy
 from clever_fast.pipelines.views import View
-from clever_fast.recipe import Recipe
 
 LABELLED_SCALE = (0.08, 1.0)  # area of the crops that classifiers learn from, torchvision's default
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from clever_fast import schedules
 from clever_fast.errors import UserError
 from clever_fast.methods import Method, Progress
-from clever_fast.recipe import OptimizerForm, Recipe
+from clever_fast.options import OptimizerForm, Recipe
 
 TORCH: dict[str, dict[str, bool]] = {"fused": {"fused": True}, "foreach": {"foreach": True}}
 

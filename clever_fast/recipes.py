@@ -1,18 +1,21 @@
 """The recipes by name. Each is a value; a new one is `dataclasses.replace(other, ...)` and a line of the table."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+from clever_fast.errors import UserError, did_you_mean, find
 from clever_fast.methods import Clever, Ddcl, Dino, SimSiam
-from clever_fast.models import BACKBONES
-from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS, MOCO_BAUG, MOCO_CAUG
-from clever_fast.recipe import Recipe
+from clever_fast.models import BACKBONES, find_backbone
+from clever_fast.options import Recipe
+from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS, MOCO_BAUG, MOCO_CAUG, POLICIES
 
 NETWORKS = {
     "resnet18": BACKBONES["resnet18"],
     "resnet50": BACKBONES["resnet50"],
-    "vitt16": BACKBONES["vit_tiny_patch16"],
-    "vits16": BACKBONES["vit_small_patch16"],
-    "vitb16": BACKBONES["vit_base_patch16"],
+    "vitt16": BACKBONES["vit_tiny_patch16_224"],
+    "vits16": BACKBONES["vit_small_patch16_224"],
+    "vitb16": BACKBONES["vit_base_patch16_224"],
     "vmambat": BACKBONES["vmamba_tiny"],
     "vmambas": BACKBONES["vmamba_small"],
     "vmambab": BACKBONES["vmamba_base"],
@@ -44,6 +47,42 @@ SHORT = {
     "teacher_temp": 0.02,
     "warmup_teacher_temp": 0.02,
 }
+
+
+def recipe(name: str, **changes: Any) -> Recipe:
+    """The recipe of this name with some fields changed.
+
+    Args:
+        name: one of `RECIPES`, such as "clever_vits16_in100"; `clever-fast recipes` lists them.
+        changes: fields of `Recipe` by name. `method` may be a dictionary of the method's own fields, `backbone` and
+            `policy` may be names.
+
+    Raises:
+        UserError: no recipe, field, backbone or policy has that name, or a value is out of range.
+    """
+    found = find_recipe(name)
+    try:
+        if isinstance(changes.get("method"), Mapping):
+            changes["method"] = replace(found.method, **changes["method"])
+        if isinstance(changes.get("backbone"), str):
+            changes["backbone"] = find_backbone(changes["backbone"])
+        if isinstance(changes.get("policy"), str):
+            changes["policy"] = find("policy", changes["policy"], POLICIES)
+        return replace(found, **changes)
+    except TypeError as error:
+        raise UserError(f"recipe {name}: {error}") from None
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of this name.
+
+    Raises:
+        UserError: none has; names the nearest.
+    """
+    if name not in RECIPES:
+        hint = did_you_mean(name, RECIPES)
+        raise UserError(f"no recipe is called {name!r}{hint}; `clever-fast recipes` lists them all")
+    return RECIPES[name]
 
 
 def paper_sgd(recipe: Recipe) -> Recipe:

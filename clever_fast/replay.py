@@ -18,8 +18,8 @@ from clever_fast.errors import UserError
 from clever_fast.methods import Batch, Progress
 from clever_fast.nonfinite.stop import BUNDLE
 from clever_fast.ops import selection
+from clever_fast.options import Execution, Recipe
 from clever_fast.pipelines.manifest import open_manifest
-from clever_fast.recipe import Execution, Recipe
 from clever_fast.train_state import TrainState, seed_step
 
 

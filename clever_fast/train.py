@@ -17,8 +17,8 @@ from clever_fast.monitoring.metrics import Log
 from clever_fast.monitoring.reporter import Reporter
 from clever_fast.monitoring.slow_run import WARM_UP, frozen_garbage
 from clever_fast.nonfinite.stop import stop_if_not_finite
+from clever_fast.options import Execution, Recipe, Run
 from clever_fast.pipelines.manifest import Manifest, open_manifest
-from clever_fast.recipe import Execution, Recipe, Run
 from clever_fast.signals import stop_signals
 from clever_fast.train_state import TrainState
 

@@ -11,7 +11,7 @@ from clever_fast.methods import Batch, Progress
 from clever_fast.nonfinite.guard import FailureGuard
 from clever_fast.ops import clip_each_, selection
 from clever_fast.optimization import gradient_norms, make_optimizer, schedule, step_unless
-from clever_fast.recipe import Recipe
+from clever_fast.options import Recipe
 from clever_fast.tracing import range_, ranged
 
 

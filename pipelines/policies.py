@@ -6,11 +6,15 @@ DDCL, whose released code names them alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from clever_fast.errors import UserError
+from clever_fast.import_paths import find, import_path
 from clever_fast.pipelines.augmentations import ColorJitter, Elastic, GaussianBlur, Grayscale, Rotation, Solarize
 from clever_fast.pipelines.views import Augmentation, View
+
+AUGMENTATIONS = {kind.__name__: kind for kind in (ColorJitter, Elastic, GaussianBlur, Grayscale, Rotation, Solarize)}
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,48 @@ class Policy:
         views = [view(old, global_size, 1, (global_scale or old.scale[0], 1.0)) for old in self.views[:2]]
         views += [view(old, local_size, local_crops, old.scale) for old in self.views[2:]]
         return replace(self, views=tuple(views))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain nested values, each augmentation under the name of its class (an import path for one of one's own)."""
+        return {"name": self.name, "views": [_view_dict(view) for view in self.views]}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Policy:
+        """The inverse of `as_dict`.
+
+        Raises:
+            UserError: a field or an augmentation that this version does not know; names it.
+        """
+        try:
+            return cls(plain["name"], tuple(_view(view) for view in plain["views"]))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"not a policy of this version of clever_fast: {error}") from error
+
+
+def _view_dict(view: View) -> dict[str, Any]:
+    plain = {field.name: getattr(view, field.name) for field in fields(view)}
+    kinds = [type(augmentation) for augmentation in view.augmentations]
+    names = [kind.__name__ if AUGMENTATIONS.get(kind.__name__) is kind else import_path(kind) for kind in kinds]
+    own = [{"name": name, **asdict(a)} for name, a in zip(names, view.augmentations, strict=True)]
+    return _plain({**plain, "augmentations": own})
+
+
+def _view(plain: dict[str, Any]) -> View:
+    made = []
+    for given in plain["augmentations"]:
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        name = values.pop("name")
+        if ":" not in name and name not in AUGMENTATIONS:
+            raise UserError(f"no augmentation is called {name!r}; there are {', '.join(AUGMENTATIONS)}")
+        made.append((find(name) if ":" in name else AUGMENTATIONS[name])(**values))
+    return View(**{**plain, "scale": tuple(plain["scale"]), "augmentations": tuple(made)})
+
+
+def _plain(value: Any) -> Any:
+    """With lists in place of tuples, as JSON and YAML would give them back."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
 def _policy(name: str, geometry: tuple[Augmentation, ...]) -> Policy:

@@ -4,7 +4,7 @@ import contextlib
 import multiprocessing
 from pathlib import Path
 
-from clever_fast.recipe import Execution, Recipe, Run
+from clever_fast.options import Execution, Recipe, Run
 from clever_fast.train import train
 
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -5,8 +5,8 @@ from dataclasses import replace
 from clever_fast.methods import Clever, Ddcl, Dino, SimSiam
 from clever_fast.models import BACKBONES, Backbone
 from clever_fast.models.vit import vit
+from clever_fast.options import Recipe
 from clever_fast.pipelines.policies import CAUG_PLUS, MOCO_CAUG_PLUS
-from clever_fast.recipe import Recipe
 
 HEADS = {"prototypes": 64, "hidden": 32, "bottleneck": 16, "teacher_momentum": 0.9}
 METHODS = {"dino": Dino(**HEADS), "clever": Clever(**HEADS, ef_prototypes=48)}

@@ -14,7 +14,7 @@ from clever_fast.errors import UserError
 from clever_fast.methods import Batch, Progress
 from clever_fast.models import BACKBONES
 from clever_fast.ops import extension
-from clever_fast.recipe import EXECUTIONS, Execution
+from clever_fast.options import EXECUTIONS, Execution
 from clever_fast.train_state import TrainState
 from tests.recipes import VIT
 

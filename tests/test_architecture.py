@@ -8,12 +8,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "environment", "tracing", "progress", "schedules", "signals", "html_page", "synthetic"},
+    {"import_paths"},
     {"ops", "pipelines", "distributed"},
     {"models"},
     {"methods"},
-    {"recipe"},
+    {"options"},
     {"recipes", "checkpoint", "accelerator", "optimization"},
-    {"configuration", "data", "encoders"},
+    {"command_line", "data", "encoders"},
     {"nonfinite", "evaluate"},
     {"train_state", "show"},
     {"monitoring"},

@@ -12,10 +12,10 @@ import yaml
 
 from clever_fast import checkpoint
 from clever_fast.cli import COMMANDS, main
-from clever_fast.configuration import parse_pretrain
+from clever_fast.command_line import parse_pretrain
 from clever_fast.errors import UserError
 from clever_fast.monitoring import metrics
-from clever_fast.recipe import EXECUTIONS
+from clever_fast.options import EXECUTIONS
 from clever_fast.recipes import RECIPES
 
 PLACES = ["--data", "d", "--run", "r"]

@@ -7,10 +7,10 @@ import torch
 from clever_fast import data
 from clever_fast.accelerator import Accelerator
 from clever_fast.data import PretrainingBatches
+from clever_fast.options import Execution
 from clever_fast.pipelines import pretraining
 from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.pipelines.pretraining import PretrainingLoader
-from clever_fast.recipe import Execution
 from tests.recipes import small
 
 CPU = Execution(device="cpu", precision="fp32", threads=1, prefetch=3, hw_decoder_load=0.5, preallocate=True)

@@ -18,7 +18,7 @@ import torch
 from clever_fast import checkpoint
 from clever_fast.checkpoint.resume import newest
 from clever_fast.monitoring import metrics
-from clever_fast.recipe import Execution, Run
+from clever_fast.options import Execution, Run
 from clever_fast.train import train
 from tests import killed
 from tests.states import assert_same_state, steps

@@ -11,7 +11,7 @@ from clever_fast.accelerator import Accelerator
 from clever_fast.methods import Batch, Progress
 from clever_fast.models import BACKBONES
 from clever_fast.monitoring import metrics
-from clever_fast.recipe import Execution, Run
+from clever_fast.options import Execution, Run
 from clever_fast.train import train
 from clever_fast.train_state import TrainState
 from tests import recipes

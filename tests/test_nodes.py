@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clever_fast import checkpoint
-from clever_fast.recipe import Execution, Run
+from clever_fast.options import Execution, Run
 from clever_fast.train import train
 from tests.hosts import Hosts, namespaces
 from tests.recipes import small_vit

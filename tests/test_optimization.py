@@ -12,7 +12,7 @@ from clever_fast.accelerator import Accelerator
 from clever_fast.methods import Batch, Progress
 from clever_fast.ops import clip_each_
 from clever_fast.optimization import gradient_norms, make_optimizer, schedule
-from clever_fast.recipe import EXECUTIONS, Execution
+from clever_fast.options import EXECUTIONS, Execution
 from clever_fast.train_state import TrainState
 from tests.recipes import siamese
 

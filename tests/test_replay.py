@@ -12,8 +12,8 @@ from clever_fast.accelerator import Accelerator
 from clever_fast.cli import main
 from clever_fast.methods import Progress
 from clever_fast.nonfinite.stop import NotFiniteError
+from clever_fast.options import Execution, Run
 from clever_fast.performance.timing import noise
-from clever_fast.recipe import Execution, Run
 from clever_fast.train import train
 from clever_fast.train_state import TrainState
 

@@ -8,8 +8,8 @@ import torch
 
 from clever_fast import tracing
 from clever_fast.accelerator import Accelerator
+from clever_fast.options import Execution
 from clever_fast.performance.timing import Stepper
-from clever_fast.recipe import Execution
 from clever_fast.tracing import Stopwatch, emitted, listening, range_, ranged
 
 

@@ -15,7 +15,7 @@ import torch
 from clever_fast import checkpoint
 from clever_fast.monitoring import metrics
 from clever_fast.nonfinite.stop import NotFiniteError
-from clever_fast.recipe import EXECUTIONS, Execution, Run
+from clever_fast.options import EXECUTIONS, Execution, Run
 from clever_fast.train import train
 from tests.images import readable, unreadable
 from tests.recipes import tiny
@@ -38,7 +38,7 @@ import sys
 from clever_fast.train import train
 from pathlib import Path
 from tests.recipes import tiny
-from clever_fast.recipe import Execution, Run
+from clever_fast.options import Execution, Run
 method, data, folder, stop = sys.argv[1:]
 train(tiny(method), Execution(device="cpu", precision="fp32", threads=2),
       Run(data=Path(data), folder=Path(folder), log_every=1, stop_after=int(stop) or None))

@@ -7,7 +7,7 @@ import pytest
 from clever_fast.cli import main
 from clever_fast.data import PretrainingBatches
 from clever_fast.errors import UserError
-from clever_fast.recipe import Run
+from clever_fast.options import Run
 from clever_fast.train import train
 from tests.images import encode, photograph
 from tests.test_train import CPU, assert_same_state, losses

@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from clever_fast.accelerator import Accelerator
+from clever_fast.options import EXECUTIONS
 from clever_fast.performance.timing import Stepper
-from clever_fast.recipe import EXECUTIONS
 
 aten = torch.ops.aten
 # What copies a value to the host, or makes an output whose shape depends on values.

@@ -10,7 +10,7 @@ import torch
 
 from clever_fast import distributed
 from clever_fast.accelerator import Accelerator
-from clever_fast.recipe import Execution, Run
+from clever_fast.options import Execution, Run
 from clever_fast.train import train
 from clever_fast.train_state import TrainState
 

@@ -20,8 +20,8 @@ from clever_fast.accelerator import Accelerator
 from clever_fast.benchmarks.measure import append
 from clever_fast.checkpoint.writer import Writer
 from clever_fast.environment import conditions
+from clever_fast.options import Execution
 from clever_fast.performance.timing import summary
-from clever_fast.recipe import Execution
 from clever_fast.recipes import RECIPES
 from clever_fast.train_state import TrainState
 

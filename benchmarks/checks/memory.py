@@ -27,7 +27,7 @@ from clever_fast.benchmarks.measure import DOCS, append, write_section
 from clever_fast.environment import conditions
 from clever_fast.methods import Batch, Progress
 from clever_fast.ops import selection
-from clever_fast.recipe import EXECUTIONS, Execution, Recipe
+from clever_fast.options import EXECUTIONS, Execution, Recipe
 from clever_fast.recipes import RECIPES
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "memory.jsonl"

@@ -27,9 +27,9 @@ from clever_fast.benchmarks.measure import DOCS, append, write_section
 from clever_fast.environment import conditions
 from clever_fast.methods import Batch, Dino, Method
 from clever_fast.monitoring import metrics
+from clever_fast.options import Execution, Run
 from clever_fast.performance.timing import summary
 from clever_fast.pipelines.manifest import Manifest
-from clever_fast.recipe import Execution, Run
 from clever_fast.recipes import RECIPES
 from clever_fast.tracing import range_
 

@@ -25,11 +25,10 @@ from pathlib import Path
 import torch
 
 from clever_fast.benchmarks.measure import DOCS, write_section
-from clever_fast.configuration import find_recipe
 from clever_fast.errors import UserError
+from clever_fast.options import Recipe
 from clever_fast.performance.flops import gflop_per_image
-from clever_fast.recipe import Recipe
-from clever_fast.recipes import RECIPES
+from clever_fast.recipes import RECIPES, find_recipe
 
 COUNTS = tuple(2**i for i in range(11))
 ROWS = (1, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -211,7 +210,7 @@ def main() -> None:
     if options["recipe"] is None:
         assumed = {name: replace(a, **others) for name, a in page().items()}
     else:
-        recipe = RECIPES[find_recipe(options["recipe"])]
+        recipe = find_recipe(options["recipe"])
         assumed = {options["recipe"]: of_gpu(recipe, options["tflops"], options["share"], **others)}
     print(table(assumed))
     if options["plot"]:

@@ -28,8 +28,8 @@ from clever_fast.benchmarks.clocks import SMALL
 from clever_fast.benchmarks.measure import DOCS, append, write_section
 from clever_fast.environment import conditions
 from clever_fast.methods import Progress
+from clever_fast.options import Execution, Recipe
 from clever_fast.performance.timing import noise, summary
-from clever_fast.recipe import Execution, Recipe
 from clever_fast.recipes import RECIPES
 from clever_fast.train_state import TrainState
 

@@ -24,7 +24,7 @@ from PIL import Image
 from clever_fast.accelerator import Accelerator, spell_attention_out
 from clever_fast.benchmarks.checks import plain_video
 from clever_fast.benchmarks.measure import DOCS, append, write_section
-from clever_fast.encoders.encoder import Encoder
+from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.environment import conditions
 from clever_fast.evaluate.segmentation import saliency, tokencut, video
 from clever_fast.evaluate.segmentation.clips import Clip
@@ -33,12 +33,12 @@ from clever_fast.evaluate.segmentation.masks import read_image, write_mask
 from clever_fast.evaluate.segmentation.propagation import Propagation, propagate
 from clever_fast.models import BACKBONES
 from clever_fast.monitoring.metrics import peak_memory_mib
+from clever_fast.options import Execution
 from clever_fast.performance.timing import summary
-from clever_fast.recipe import Execution
 from clever_fast.synthetic import clips
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "segmentation.jsonl"
-NETWORK, SIZE, OBJECTS = "vit_small_patch16", 480, 3
+NETWORK, SIZE, OBJECTS = "vit_small_patch16_224", 480, 3
 FRAMES = 67  # DAVIS-2017 val: 1,999 in 30 clips
 
 
@@ -61,8 +61,8 @@ def main() -> None:
         write_section(DOCS / "segmentation.md", "speed", table(newest))
 
 
-def encoder() -> Encoder:
-    return Encoder(BACKBONES[NETWORK].build(0.0), {"all": slice(None)}, 224, "untrained")
+def encoder() -> TrainedEncoder:
+    return TrainedEncoder(BACKBONES[NETWORK].build(0.0), {"all": slice(None)}, 224, "untrained")
 
 
 def time_video(folder: Path, options: argparse.Namespace) -> dict:

@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 
 from clever_fast.benchmarks.measure import DOCS, append, write_section
-from clever_fast.configuration import parse_pretrain
+from clever_fast.command_line import parse_pretrain
 from clever_fast.environment import conditions
 from clever_fast.monitoring import metrics
 from clever_fast.recipes import RECIPES

@@ -8,7 +8,7 @@ from typing import Any
 from clever_fast import checkpoint, distributed
 from clever_fast.checkpoint import KEPT, NEWEST
 from clever_fast.errors import UserError
-from clever_fast.recipe import Recipe, Run
+from clever_fast.options import Recipe, Run
 
 
 def resume(run: Run, recipe: Recipe, data: dict[str, Any], size: int) -> dict[str, Any] | None:

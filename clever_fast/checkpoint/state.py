@@ -12,7 +12,7 @@ import torch
 from clever_fast.environment import commit
 from clever_fast.errors import UserError
 from clever_fast.methods import Method
-from clever_fast.recipe import Recipe
+from clever_fast.options import Recipe
 
 FORMAT = 1
 NEWEST, TEMPORARY = "checkpoint.pth", "checkpoint.tmp"

@@ -12,10 +12,10 @@ from clever_fast.commands.evaluate import Inputs, knn
 from clever_fast.commands.synthesize import synthesize
 from clever_fast.errors import UserError
 from clever_fast.monitoring import metrics
+from clever_fast.options import Execution, Run
 from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS
 from clever_fast.pipelines.preview import contact_sheet
-from clever_fast.recipe import Execution, Run
 from clever_fast.recipes import RECIPES
 from clever_fast.train import train
 

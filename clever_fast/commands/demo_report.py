@@ -10,7 +10,7 @@ import torch
 from clever_fast import environment
 from clever_fast.html_page import document, picture
 from clever_fast.monitoring import metrics
-from clever_fast.recipe import Recipe
+from clever_fast.options import Recipe
 
 
 def write(out: Path, run: Path, recipe: Recipe, scores: dict[str, Any], *, seconds: float) -> Path:

@@ -57,17 +57,16 @@ def doctor(
 def _tune(data: Path, classes: Path | None, recipe: str, batch: int | None, save: Path) -> None:
     import torch
 
-    from clever_fast.configuration import find_recipe
+    from clever_fast.options import Execution
     from clever_fast.performance import tuning
     from clever_fast.pipelines.manifest import open_manifest
     from clever_fast.progress import rounds_bar
-    from clever_fast.recipe import Execution
-    from clever_fast.recipes import RECIPES
+    from clever_fast.recipes import find_recipe
 
     manifest = open_manifest(data, classes=classes)
     images = min(batch or (128 if torch.cuda.is_available() else 16), len(manifest))
     chosen, tried = {}, tuning.candidates()
-    sized = replace(RECIPES[find_recipe(recipe)], batch_size=images)
+    sized = replace(find_recipe(recipe), batch_size=images)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("setting", "value", "images/s of the loader alone", "slowest to fastest round", ""):
         table.add_column(column)

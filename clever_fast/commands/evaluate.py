@@ -1,14 +1,13 @@
 """`clever-fast evaluate`: what a representation is worth, one function a protocol."""
 
 from dataclasses import asdict, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
 from clever_fast.commands.segmentation import saliency, video
 from clever_fast.commands.session import Inputs, open_inputs, publish, say
-from clever_fast.encoders.encoder import untrained, with_parts
-from clever_fast.errors import UserError
+from clever_fast.encoders.encoder import untrained
+from clever_fast.errors import find
 from clever_fast.evaluate import labelled
 from clever_fast.evaluate.finetune import Finetuning
 from clever_fast.evaluate.finetune import finetune as evaluate_finetuned
@@ -44,7 +43,7 @@ def knn(
         encoder, bank, query, accelerator = opened
         encoders = {"trained": encoder}
         if inputs.run:
-            encoders["untrained"] = with_parts(untrained(inputs.run), list(encoder.parts))
+            encoders["untrained"] = untrained(inputs.run).with_parts(list(encoder.parts))
         rows = compare(encoders, bank, query, accelerator, neighbours=neighbours, labels=counts)
         down, across = (("features",), "k") if len(counts) == 1 else (("features", "k"), "labels")
         publish(inputs, opened, Results("knn", "k-NN accuracy in %", rows, down, across))
@@ -153,9 +152,4 @@ def _whole(inputs: Inputs) -> Inputs:
 
 
 def _perturbations(names: tuple[str, ...]) -> list[Perturbation]:
-    for name in names:
-        if name not in PERTURBATIONS:
-            near = get_close_matches(name, PERTURBATIONS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PERTURBATIONS)}"
-            raise UserError(f"no perturbation is called {name!r}; {hint}")
-    return [PERTURBATIONS[name] for name in names]
+    return [find("perturbation", name, PERTURBATIONS) for name in names]

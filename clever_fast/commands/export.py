@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from clever_fast.encoders.encoder import load_encoder
+from clever_fast.encoders.encoder import EncoderSource
 from clever_fast.encoders.export import description, write_onnx, write_safetensors, write_timm
 from clever_fast.encoders.weights import recognise
 from clever_fast.errors import UserError
@@ -12,12 +12,10 @@ ENDINGS = {"safetensors": ".safetensors", "timm": ".pth", "onnx": ".onnx"}
 
 
 def export(
+    source: EncoderSource,
     *,
     out: Path,
     format: Literal["safetensors", "timm", "onnx"] = "safetensors",
-    run: Path | None = None,
-    weights: Path | None = None,
-    backbone: str | None = None,
 ) -> None:
     """Write the encoder of a run, or of a checkpoint of another project, for other software.
 
@@ -28,13 +26,10 @@ def export(
     Args:
         out: file to write: .safetensors, .pth for timm, or .onnx.
         format: what to write.
-        run: folder of a pretraining run.
-        weights: file of weights of this or another project (docs/weights.md).
-        backbone: the network of --weights, where its names and shapes do not tell.
     """
     if out.suffix != ENDINGS[format]:
         raise UserError(f"--out {out} does not end in {ENDINGS[format]}, as --format {format} does")
-    found = load_encoder(run, weights, backbone)
+    found = source.load()
     encoder, network = found.network.eval(), recognise(found.network.state_dict())
     about = description(encoder, network, found.parts, found.size, origin=found.origin)
     note = ""

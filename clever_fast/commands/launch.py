@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from clever_fast.command_line import Parser, parse_pretrain
 from clever_fast.commands.slurm_job import Job, slurm_script
-from clever_fast.configuration import Parser, parse_pretrain
 from clever_fast.errors import UserError
 
 USAGE = "clever-fast launch --slurm [--nodes N --gpus_per_node G --time 24:00:00 ...] -- pretrain --recipe ..."

@@ -6,7 +6,7 @@ import socket
 import sys
 
 from clever_fast import distributed
-from clever_fast.configuration import parse_pretrain
+from clever_fast.command_line import parse_pretrain
 from clever_fast.nonfinite.stop import NotFiniteError
 from clever_fast.train import train
 

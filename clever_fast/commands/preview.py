@@ -1,5 +1,6 @@
 """`clever-fast preview`: see what the augmentations do."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,8 @@ def preview(
     data: Path,
     out: Path = Path("preview.png"),
     *,
-    policy: Literal["all", "baug", "caug", "caug_plus", "moco_baug", "moco_caug", "moco_caug_plus"] = "all",
+    recipe: str | None = None,
+    policy: Literal["all", "baug", "caug", "caug_plus", "moco_baug", "moco_caug", "moco_caug_plus"] | None = None,
     images: int = 4,
     seed: int = 0,
     epoch: int = 0,
@@ -23,7 +25,8 @@ def preview(
     Args:
         data: Folder with one folder of images per class, or with train/ that holds them.
         out: PNG file to write.
-        policy: One augmentation policy, or all.
+        recipe: The recipe whose policy and crop sizes are drawn; with --policy, that policy at the recipe's sizes.
+        policy: One augmentation policy, or all; without it the recipe's, or all where no recipe is named.
         images: Number of images.
         seed: The run's seed.
         epoch: The run's epoch, from 0.
@@ -36,7 +39,13 @@ def preview(
     if images < 1:
         raise UserError(f"--images {images} is too few: give at least 1")
     manifest = open_manifest(data, classes=classes, progress=True)
-    policies = list(POLICIES.values()) if policy == "all" else [POLICIES[policy]]
+    names = POLICIES if policy == "all" or (policy is None and recipe is None) else [policy] if policy else []
+    policies = [POLICIES[name] for name in names]
+    if recipe is not None:
+        from clever_fast.recipes import find_recipe
+
+        chosen = find_recipe(recipe)
+        policies = [replace(chosen, policy=p).views for p in policies] or [chosen.views]
     sheet = contact_sheet(manifest, policies, images=images, seed=seed, epoch=epoch)
     try:
         sheet.save(out)

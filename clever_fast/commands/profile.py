@@ -10,7 +10,7 @@ from rich.table import Table
 
 from clever_fast.accelerator import Accelerator
 from clever_fast.benchmarks.measure import append
-from clever_fast.configuration import parse
+from clever_fast.command_line import parse
 from clever_fast.data import PretrainingBatches
 from clever_fast.environment import conditions
 from clever_fast.errors import UserError

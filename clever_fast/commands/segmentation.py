@@ -1,18 +1,14 @@
 """`clever-fast evaluate video` and `clever-fast evaluate saliency`: unsupervised segmentation with frozen features."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from clever_fast.accelerator import Accelerator
-from clever_fast.encoders.encoder import Encoder, load_encoder
-from clever_fast.environment import conditions
+from clever_fast.commands.session import Device, open_encoder, publish_percentages
+from clever_fast.encoders.encoder import EncoderSource
 from clever_fast.errors import UserError
 from clever_fast.evaluate.segmentation import clips, sheets
 from clever_fast.evaluate.segmentation import saliency as cuts
@@ -21,17 +17,12 @@ from clever_fast.evaluate.segmentation.maps import feature_maps, has_keys, strid
 from clever_fast.evaluate.segmentation.masks import write_mask
 from clever_fast.evaluate.segmentation.propagation import Propagation
 from clever_fast.progress import images_bar
-from clever_fast.recipe import Execution
-
-Device = Literal["auto", "cuda", "cpu"]
 
 
 def video(
-    data: Path,
+    source: EncoderSource,
     *,
-    run: Path | None = None,
-    weights: Path | None = None,
-    backbone: str | None = None,
+    data: Path,
     mask: Path | None = None,
     part: str = "all",
     size: int = 480,
@@ -49,9 +40,6 @@ def video(
 
     Args:
         data: folder of DAVIS, or of frames.
-        run: folder of a pretraining run.
-        weights: a file of weights instead of a run, of this project or another.
-        backbone: the network that the weights are of, where they do not tell.
         mask: of the first frame, for a folder of frames.
         part: of the features, such as all, IR or EF.
         size: shorter side of the frames that the network sees, in pixels.
@@ -64,7 +52,7 @@ def video(
     """
     found = clips.find_clips(data, mask)
     settings = Propagation(previous, radius, neighbours)
-    encoder, accelerator, folder = _open(run, weights, backbone, out, "video", device)
+    encoder, accelerator, folder = open_encoder(source, out, "video", device)
     patch = stride(encoder)
     if size < patch or size % patch:
         raise UserError(f"--size {size} must be a multiple of {patch}, the pixels between two features of the encoder")
@@ -96,17 +84,17 @@ def video(
         about = {"clips": len(found) - len(skipped), "size": size, **asdict(settings)}
         objects = [videos.as_row(score) for score in scores]
         title = f"{len(scores)} objects in {about['clips']} clips"
-        _publish(folder / "video.json", rows, title, encoder, data, accelerator, about | {"objects": objects})
+        publish_percentages(
+            folder / "video.json", rows, title, encoder, data, accelerator, about | {"objects": objects}
+        )
     _report(skipped, len(found), "clips")
 
 
 def saliency(
-    data: Path,
+    source: EncoderSource,
     *,
+    data: Path,
     masks: Path | None = None,
-    run: Path | None = None,
-    weights: Path | None = None,
-    backbone: str | None = None,
     part: str = "all",
     features: Literal["auto", "keys", "tokens"] = "auto",
     solver: bool = True,
@@ -123,9 +111,6 @@ def saliency(
     Args:
         data: folder of the set, or of images.
         masks: folder of the images' masks, where data is a folder of images.
-        run: folder of a pretraining run.
-        weights: a file of weights instead of a run, of this project or another.
-        backbone: the network that the weights are of, where they do not tell.
         part: of the features, such as all, IR or EF.
         features: the keys of a ViT's last block, or what the last block or stage puts out (less its mean over the
             image where a network has no keys); auto takes keys where there are any, but not for a part, because a key
@@ -137,7 +122,7 @@ def saliency(
         device: where to compute.
     """
     name, pairs = cuts.find_pairs(data, masks)
-    encoder, accelerator, folder = _open(run, weights, backbone, out, "saliency", device)
+    encoder, accelerator, folder = open_encoder(source, out, "saliency", device)
     keys = features == "keys" or (features == "auto" and part == "all" and has_keys(encoder))
     maps, patch = feature_maps(encoder, part, accelerator, keys=keys), stride(encoder)
     if not has_keys(encoder):
@@ -170,23 +155,8 @@ def saliency(
         title = f"{what}: {len(good)} images"
         if shown:
             sheets.saliency_sheet(list(shown.values()), title).save(folder / "saliency.jpg", quality=90)
-        _publish(folder / "saliency.json", rows, title, encoder, data, accelerator, about)
+        publish_percentages(folder / "saliency.json", rows, title, encoder, data, accelerator, about)
     _report(skipped, len(pairs), "images")
-
-
-def _open(
-    run: Path | None, weights: Path | None, backbone: str | None, out: Path | None, name: str, device: Device
-) -> tuple[Encoder, Accelerator, Path]:
-    """The encoder, the machine, and the folder for the results, which is made."""
-    encoder = load_encoder(run, weights, backbone)
-    if out is None and run is None:
-        raise UserError("--weights needs a folder for the results: give --out")
-    folder = out or run / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; give another --out") from None
-    return encoder, Accelerator.from_execution(Execution(device=device)), folder
 
 
 def _skip(name: str, error: UserError) -> str:
@@ -200,21 +170,3 @@ def _report(skipped: list[str], total: int, what: str) -> None:
         more = ", ..." if len(skipped) > 5 else ""
         rest = f"the scores are of the other {total - len(skipped)}" if len(skipped) < total else "nothing is left"
         raise UserError(f"skipped {len(skipped)} of {total} {what} ({', '.join(skipped[:5])}{more}): {rest}")
-
-
-def _publish(
-    path: Path, rows: dict[str, dict[str, float]], title: str, encoder: Encoder, data: Path, accelerator: Accelerator,
-    about: dict[str, Any],
-) -> None:  # fmt: skip
-    """Show a table of percentages and write it with its conditions."""
-    if rows:
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-        table.add_column("features")
-        for name in next(iter(rows.values())):
-            table.add_column(name, justify="right")
-        for name, row in rows.items():
-            table.add_row(name, *(f"{value:.1f}" for value in row.values()))
-        Console().print(table)
-    result = {"encoder": encoder.origin, "data": str(data), "machine": str(accelerator), "scores": rows, **about}
-    path.write_text(json.dumps(result | conditions(), indent=2) + "\n")
-    print(f"written to {path.parent}")

@@ -1,5 +1,6 @@
 """What every protocol takes, and what it leaves."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -7,52 +8,48 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
+from rich.table import Table
 
 from clever_fast import distributed
 from clever_fast.accelerator import Accelerator
-from clever_fast.encoders.encoder import Encoder, load_encoder, with_parts
+from clever_fast.encoders.encoder import EncoderSource, TrainedEncoder
 from clever_fast.environment import conditions
 from clever_fast.errors import UserError
 from clever_fast.evaluate import labelled, results
 from clever_fast.evaluate.results import Results
+from clever_fast.options import Execution
 from clever_fast.pipelines.archives import ARCHIVES, open_archive
 from clever_fast.pipelines.manifest import Manifest, open_manifest
-from clever_fast.recipe import Execution
 
+Device = Literal["auto", "cuda", "cpu"]
 FILE_WIDTH = 200  # columns of a table that no terminal shows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """What every protocol takes.
+class Inputs(EncoderSource):
+    """What every protocol takes beside its encoder.
 
     Args:
         data: folder with train/ and val/ or test/, each of class folders; or where a published archive is unpacked.
-        run: folder of a pretraining run.
-        weights: a file of weights instead of a run, of this project or another.
-        backbone: the network that the weights are of, where they do not tell.
         dataset: how `data` is laid out: class folders, or as the official archives of that data set unpack.
         classes: file with one class folder a line, for a subset.
         parts: of the features, such as [all,IR,EF]; all that there are by default.
-        out: folder for the results; the run's by default.
+        out: folder for the results; by default the run's, or results/NAME for --weights NAME.pth.
         device: where to compute.
     """
 
     data: Path
-    run: Path | None = None
-    weights: Path | None = None
-    backbone: str | None = None
     dataset: Literal["folders", "cub200", "flowers102", "food101", "pets"] = "folders"
     classes: Path | None = None
     parts: tuple[str, ...] | None = None
     out: Path | None = None
-    device: Literal["auto", "cuda", "cpu"] = "auto"
+    device: Device = "auto"
 
 
 class Opened(NamedTuple):
     """An encoder, the labelled images that teach, those that test, and the machine."""
 
-    encoder: Encoder
+    encoder: TrainedEncoder
     bank: Manifest
     query: Manifest
     accelerator: Accelerator
@@ -62,13 +59,10 @@ class Opened(NamedTuple):
 def open_inputs(inputs: Inputs) -> Iterator[Opened]:
     """What the inputs name, checked before anything long begins; the process group ends with it."""
     distributed.adopt_slurm_variables()
-    encoder = load_encoder(inputs.run, inputs.weights, inputs.backbone)
+    encoder = inputs.load()
     if inputs.parts:
-        encoder = with_parts(encoder, inputs.parts)
-    try:
-        _folder(inputs).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {_folder(inputs)}: {error.strerror}; give another --out") from None
+        encoder = encoder.with_parts(inputs.parts)
+    make_folder(_folder(inputs))
     if inputs.dataset != "folders" and inputs.classes:
         raise UserError(f"--classes names class folders, and {inputs.dataset} has none")
     bank, query = (_images(inputs, split) for split in ("train", "test"))
@@ -87,9 +81,34 @@ def _images(inputs: Inputs, split: str) -> Manifest:
 
 
 def _folder(inputs: Inputs) -> Path:
-    if not (inputs.out or inputs.run):
-        raise UserError("--weights needs a folder for the results: give --out")
-    return inputs.out or inputs.run
+    return inputs.out or inputs.run or _own_folder(inputs)
+
+
+def _own_folder(source: EncoderSource) -> Path:
+    """Where the results of weights that are no run go, unless the user says."""
+    return Path("results") / source.weights.stem
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; give another --out") from None
+
+
+def open_encoder(
+    source: EncoderSource, out: Path | None, name: str, device: Device
+) -> tuple[TrainedEncoder, Accelerator, Path]:
+    """An encoder, where to compute, and the folder `name` of its results, which is made."""
+    encoder = source.load()
+    folder = out or (source.run or _own_folder(source)) / name
+    make_folder(folder)
+    return encoder, Accelerator.from_execution(Execution(device=device)), folder
 
 
 def say(text: str) -> None:
@@ -119,3 +138,26 @@ def publish(inputs: Inputs, opened: Opened, found: Results) -> None:
     console.print(results.console_table(found))
     paths = results.write(_folder(inputs), found)
     print(f"written: {', '.join(map(str, paths))}")
+
+
+def publish_percentages(
+    path: Path,
+    rows: dict[str, dict[str, float]],
+    title: str,
+    encoder: TrainedEncoder,
+    data: Path,
+    accelerator: Accelerator,
+    about: dict[str, Any],
+) -> None:
+    """Write rows of percentages with their conditions, and show them as a table."""
+    result = {"encoder": encoder.origin, "data": str(data), "machine": str(accelerator), "scores": rows, **about}
+    path.write_text(json.dumps(result | conditions(), indent=2) + "\n")
+    if rows:
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        table.add_column("features")
+        for name in next(iter(rows.values())):
+            table.add_column(name, justify="right")
+        for name, row in rows.items():
+            table.add_row(name, *(f"{value:.1f}" for value in row.values()))
+        Console().print(table)
+    print(f"written to {path.parent}")

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clever_fast.accelerator import Accelerator
-from clever_fast.encoders.encoder import Encoder, load_encoder
+from clever_fast.encoders.encoder import EncoderSource, TrainedEncoder
 from clever_fast.errors import UserError
 from clever_fast.models.dense import patch
+from clever_fast.options import Execution
 from clever_fast.pipelines.manifest import open_manifest
-from clever_fast.recipe import Execution
 from clever_fast.show.images import Picture, pictures, read, spread
 
 Device = Literal["auto", "cuda", "cpu"]
@@ -17,13 +17,10 @@ Split = Literal["train", "val"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looking:
+class Looking(EncoderSource):
     """An encoder, and the images it is shown.
 
     Args:
-        run: folder of a pretraining run.
-        weights: file of weights of this or another project (docs/weights.md).
-        backbone: the network of --weights, where its names and shapes do not tell.
         data: folder of images to draw some of, from each class in turn.
         image: a file to draw instead.
         images: how many images of --data.
@@ -33,9 +30,6 @@ class Looking:
         device: where to compute.
     """
 
-    run: Path | None = None
-    weights: Path | None = None
-    backbone: str | None = None
     data: Path | None = None
     image: Path | None = None
     images: int = 6
@@ -52,7 +46,7 @@ def attention(looking: Looking, *, out: Path = Path("attention.png")) -> None:
     """
     from clever_fast.show.attention import attention_sheet
 
-    found, accelerator = _encoder(looking.run, looking.weights, looking.backbone, looking.device)
+    found, accelerator = looking.load(), _accelerator(looking.device)
     _save(attention_sheet(found.network, _pictures(found, looking), accelerator, found.origin), out)
 
 
@@ -66,16 +60,14 @@ def pca(looking: Looking, *, out: Path = Path("pca.png")) -> None:
     """
     from clever_fast.show.pca import pca_sheet
 
-    found, accelerator = _encoder(looking.run, looking.weights, looking.backbone, looking.device)
+    found, accelerator = looking.load(), _accelerator(looking.device)
     _save(pca_sheet(found.network, found.parts, _pictures(found, looking), accelerator, found.origin), out)
 
 
 def neighbours(
+    source: EncoderSource,
     *,
     data: Path,
-    run: Path | None = None,
-    weights: Path | None = None,
-    backbone: str | None = None,
     out: Path = Path("neighbours.png"),
     images: int = 8,
     neighbours: int = 4,
@@ -87,9 +79,6 @@ def neighbours(
 
     Args:
         data: folder with train/ and val/ or test/, or of class folders, where an image is not its own neighbour.
-        run: folder of a pretraining run.
-        weights: file of weights of this or another project (docs/weights.md).
-        backbone: the network of --weights, where its names and shapes do not tell.
         out: picture to write.
         images: how many queries, from each class in turn.
         neighbours: how many neighbours of each.
@@ -100,7 +89,7 @@ def neighbours(
     from clever_fast.show.neighbours import neighbours_sheet
 
     _at_least_one("images", images)
-    found, accelerator = _encoder(run, weights, backbone, device)
+    found, accelerator = source.load(), _accelerator(device)
     bank = open_manifest(data, classes=classes, progress=True)
     query = open_manifest(data, split=split, classes=classes, progress=True)
     if not 1 <= neighbours < len(bank):
@@ -112,13 +101,11 @@ def neighbours(
     _save(sheet, out)
 
 
-def _encoder(
-    run: Path | None, weights: Path | None, backbone: str | None, device: Device
-) -> tuple[Encoder, Accelerator]:
-    return load_encoder(run, weights, backbone), Accelerator.from_execution(Execution(device=device))
+def _accelerator(device: Device) -> Accelerator:
+    return Accelerator.from_execution(Execution(device=device))
 
 
-def _pictures(found: Encoder, looking: Looking) -> list[Picture]:
+def _pictures(found: TrainedEncoder, looking: Looking) -> list[Picture]:
     if (looking.data is None) == (looking.image is None):
         raise UserError("name what to look at: either --data DIR or --image FILE")
     _at_least_one("images", looking.images)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from clever_fast.configuration import Parser
+from clever_fast.command_line import Parser
 from clever_fast.errors import UserError
 from clever_fast.evaluate import knn, labelled
 from clever_fast.pipelines.manifest import open_manifest

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from clever_fast.configuration import Parser
+from clever_fast.command_line import Parser
 from clever_fast.errors import UserError
 from clever_fast.monitoring.watching import LOG, Records, frame
 

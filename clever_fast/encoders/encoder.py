@@ -1,71 +1,112 @@
-"""What is evaluated: an encoder out of a run's folder, or out of a file of weights."""
+"""Trained encoders: out of a run's folder, or out of a file of weights."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from clever_fast import checkpoint
+from clever_fast.encoders.weights import read_encoder
 from clever_fast.errors import UserError
 from clever_fast.methods import Method
-from clever_fast.recipe import Recipe
+from clever_fast.models import Encoder
+from clever_fast.options import Recipe
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """A network whose features every protocol takes alike."""
+class TrainedEncoder(Encoder):
+    """A network with weights, and what one has to know to use it.
 
-    network: nn.Module  # images (N, 3, S, S) -> features (N, D)
-    parts: dict[str, slice]  # of a feature vector, by name; "all" is always there
-    size: int  # pixels of the images it takes
-    origin: str  # where it came from, for people
+    Args:
+        network: images (N, 3, S, S) -> features (N, D).
+        parts: slices of a feature vector by name; "all" is always there, CLeVER and DDCL have "IR" and "EF" too.
+        size: pixels of the side of the images that it was trained on.
+        origin: where it comes from, for people.
+    """
+
+    def __init__(self, network: nn.Module, parts: dict[str, slice], size: int, origin: str):
+        super().__init__()
+        self.network, self.parts, self.size, self.origin = network, parts, size, origin
+
+    @property
+    def embed_dim(self) -> int:
+        return self.network.embed_dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, S, S) -> features (N, embed_dim)."""
+        return self.network(images)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """What the network's own `forward_features` gives: a ViT's tokens (N, 1 + h w, D), else (N, D, h, w)."""
+        return self.network.forward_features(images)
+
+    def with_parts(self, names: Sequence[str]) -> "TrainedEncoder":
+        """The same network with only the named parts of its features.
+
+        Raises:
+            UserError: it has no part of that name.
+        """
+        for name in names:
+            if name not in self.parts:
+                raise UserError(
+                    f"the features of {self.origin} have no part {name!r}; there is {', '.join(self.parts)}"
+                )
+        return TrainedEncoder(self.network, {name: self.parts[name] for name in names}, self.size, self.origin)
 
 
-def load_encoder(run: Path | None = None, weights: Path | None = None, backbone: str | None = None) -> Encoder:
-    """The encoder of a run, or the one that a file of weights holds, on the CPU.
+@dataclass(frozen=True, kw_only=True)
+class EncoderSource:
+    """Where an encoder comes from; what every command that takes one asks for.
 
     Args:
         run: folder of a pretraining run.
-        weights: a checkpoint of this or another project.
-        backbone: the network the weights are of, where they do not tell.
+        weights: a file of weights instead of a run, of this project or another.
+        backbone: the network that the weights are of, where they do not tell.
+    """
+
+    run: Path | None = None
+    weights: Path | None = None
+    backbone: str | None = None
+
+    def load(self) -> TrainedEncoder:
+        """The encoder on the CPU in eval mode.
+
+        Raises:
+            UserError: neither or both are given, or the weights do not fit.
+        """
+        if (self.run is None) == (self.weights is None):
+            raise UserError("name what to evaluate: either --run RUN or --weights FILE")
+        if self.weights is not None:
+            return TrainedEncoder(*read_encoder(self.weights, self.backbone), origin=str(self.weights))
+        if self.backbone is not None:
+            raise UserError(f"--backbone {self.backbone} belongs to --weights; a run knows its own")
+        method, recipe, step = load_run(self.run)
+        return TrainedEncoder(method.encoder.eval(), method.parts(), recipe.global_size, f"{self.run}, step {step}")
+
+
+def load_encoder(source: str | Path, backbone: str | None = None) -> TrainedEncoder:
+    """The encoder of a run's folder or of a file of weights, on the CPU in eval mode.
+
+    Args:
+        source: folder of a pretraining run, or a checkpoint or safetensors file of this project, DINO, CLeVER, timm,
+            torchvision or VMamba.
+        backbone: name of the network that the weights are of, where they do not tell.
 
     Raises:
-        UserError: neither or both are given, or the weights do not fit.
+        UserError: there is no such run or file, or its weights do not fit.
     """
-    if (run is None) == (weights is None):
-        raise UserError("name what to evaluate: either --run RUN or --weights FILE")
-    if run is None:
-        from clever_fast.encoders.weights import read_encoder
-
-        return Encoder(*read_encoder(weights, backbone), origin=str(weights))
-    if backbone is not None:
-        raise UserError(f"--backbone {backbone} belongs to --weights; a run knows its own")
-    method, recipe, step = load_run(run)
-    return Encoder(method.encoder, method.parts(), recipe.global_size, f"{run}, step {step}")
+    path = Path(source)
+    is_run = path.is_dir()
+    return EncoderSource(run=path if is_run else None, weights=None if is_run else path, backbone=backbone).load()
 
 
-def with_parts(encoder: Encoder, names: Sequence[str]) -> Encoder:
-    """The same encoder with only the named parts of its features.
-
-    Raises:
-        UserError: it has no part of that name.
-    """
-    for name in names:
-        if name not in encoder.parts:
-            raise UserError(
-                f"the features of {encoder.origin} have no part {name!r}; there is {', '.join(encoder.parts)}"
-            )
-    return replace(encoder, parts={name: encoder.parts[name] for name in names})
-
-
-def untrained(run: Path) -> Encoder:
+def untrained(run: Path) -> TrainedEncoder:
     """The encoder that a run began with."""
     recipe = Recipe.from_dict(checkpoint.load(_checkpoint(run))["recipe"])
     torch.manual_seed(recipe.seed)
     method = recipe.build()
-    return Encoder(method.encoder, method.parts(), recipe.global_size, f"{recipe.backbone.name}, untrained")
+    return TrainedEncoder(method.encoder, method.parts(), recipe.global_size, f"{recipe.backbone.name}, untrained")
 
 
 def load_run(run: Path) -> tuple[Method, Recipe, int]:

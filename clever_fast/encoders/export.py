@@ -20,8 +20,8 @@ from clever_fast.models import Backbone
 from clever_fast.models.vmamba import VMamba
 from clever_fast.ops import extension
 from clever_fast.ops.cross_scan.portable import DECOMPOSITIONS
+from clever_fast.options import Recipe
 from clever_fast.pipelines.views import MEAN, STD
-from clever_fast.recipe import Recipe
 
 NAME = "encoder.safetensors"
 
@@ -65,11 +65,11 @@ def write_timm(path: Path, encoder: nn.Module, backbone: Backbone) -> str:
     Raises:
         UserError: timm has no such network.
     """
-    if backbone.timm is None:
+    if not backbone.in_timm:
         raise UserError(f"timm has no network with the weights of {backbone}: use --format safetensors or onnx")
     with _whole(path) as temporary:
         torch.save(_state(encoder), temporary)
-    return backbone.timm
+    return backbone.name
 
 
 def write_onnx(path: Path, encoder: nn.Module, about: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from clever_fast import checkpoint
 from clever_fast.errors import UserError
-from clever_fast.models import BACKBONES, Backbone
+from clever_fast.models import BACKBONES, Backbone, find_backbone
 
 CONTAINERS = ("teacher", "model", "state_dict")  # where a checkpoint keeps the weights; DINO evaluates the teacher
 PREFIXES = ("module.", "_orig_mod.", "backbone.")  # of DDP, torch.compile and DINO's MultiCropWrapper
@@ -46,8 +46,7 @@ def read_encoder(path: Path, backbone: str | None = None) -> tuple[nn.Module, Pa
     Raises:
         UserError: no such file, nothing that can be read safely, no backbone of ours, or weights missing or unknown.
     """
-    if backbone is not None and backbone not in BACKBONES:
-        raise UserError(f"no backbone is called {backbone!r}; there are {', '.join(BACKBONES)}")
+    backbone = backbone and find_backbone(backbone).name
     if not path.is_file():
         raise UserError(f"{path} is {'a folder' if path.is_dir() else 'not there'}: give a file of weights")
     if path.suffix == ".safetensors":

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from clever_fast import distributed
 from clever_fast.accelerator import Accelerator
 from clever_fast.data import EvaluationBatches
-from clever_fast.encoders.encoder import Encoder
+from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.ops import selection
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.perturbations import ORIG, Perturbation
@@ -92,7 +92,7 @@ def raw_pixels(images: Tensor) -> Tensor:
     return nn.functional.adaptive_avg_pool2d(images.float(), PIXELS).flatten(1)
 
 
-def for_linear(encoder: Encoder) -> Encoder:
+def for_linear(encoder: TrainedEncoder) -> TrainedEncoder:
     """What a linear classifier sees, (N, D'); the last D channels are the encoder's own features.
 
     Of a ViT that is the class tokens of the last four blocks after the final norm, side by side. As in the released

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from clever_fast import distributed, schedules
 from clever_fast.accelerator import Accelerator
 from clever_fast.data import LabelledBatches
-from clever_fast.encoders.encoder import Encoder
+from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.errors import UserError
 from clever_fast.evaluate import labelled, metrics
 from clever_fast.evaluate.features import features
@@ -63,7 +63,7 @@ class Classifier(nn.Module):
 
 
 def finetune(
-    encoder: Encoder,
+    encoder: TrainedEncoder,
     bank: Manifest,
     query: Manifest,
     accelerator: Accelerator,
@@ -81,7 +81,7 @@ def finetune(
 
 
 def _train(
-    encoder: Encoder,
+    encoder: TrainedEncoder,
     part: str,
     bank: Manifest,
     query: Manifest,

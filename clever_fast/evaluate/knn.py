@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from clever_fast import distributed
 from clever_fast.accelerator import Accelerator
-from clever_fast.encoders.encoder import Encoder
+from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.errors import UserError
 from clever_fast.evaluate import labelled
 from clever_fast.evaluate.features import features, raw_pixels
@@ -115,7 +115,7 @@ def score(
 
 
 def compare(
-    encoders: dict[str, Encoder],
+    encoders: dict[str, TrainedEncoder],
     bank: Manifest,
     query: Manifest,
     accelerator: Accelerator,

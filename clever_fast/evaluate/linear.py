@@ -7,7 +7,7 @@ from torch import nn
 
 from clever_fast.accelerator import Accelerator
 from clever_fast.data import LabelledBatches
-from clever_fast.encoders.encoder import Encoder
+from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.evaluate import labelled, metrics
 from clever_fast.evaluate.features import Labelled, features, for_linear, repeated_features
 from clever_fast.evaluate.heads import CachedBatches, Fitting, Heads, fit
@@ -18,7 +18,7 @@ from clever_fast.pipelines.perturbations import ORIG, PUBLISHED, Perturbation
 
 
 def linear(
-    encoder: Encoder,
+    encoder: TrainedEncoder,
     bank: Manifest,
     query: Manifest,
     accelerator: Accelerator,
@@ -86,7 +86,7 @@ def choose(rows: list[Row]) -> list[Row]:
 
 
 def _fit_augmented(
-    encode: nn.Module, encoder: Encoder, bank: Manifest, accelerator: Accelerator, fitting: Fitting
+    encode: nn.Module, encoder: TrainedEncoder, bank: Manifest, accelerator: Accelerator, fitting: Fitting
 ) -> Heads:
     images = LabelledBatches(bank, encoder.size, fitting.batch_size, fitting.seed, accelerator)
 

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from clever_fast.accelerator import Accelerator
-from clever_fast.encoders.encoder import Encoder
+from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.evaluate import knn, labelled, metrics
 from clever_fast.evaluate.features import features, for_linear, repeated_features
 from clever_fast.evaluate.heads import Fitting
@@ -19,7 +19,7 @@ Classifier = Literal["knn", "linear"]
 
 
 def robustness(
-    encoder: Encoder,
+    encoder: TrainedEncoder,
     bank: Manifest,
     query: Manifest,
     accelerator: Accelerator,

@@ -3,7 +3,7 @@
 import torch
 
 from clever_fast.accelerator import Accelerator
-from clever_fast.encoders.encoder import Encoder
+from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.evaluate import labelled
 from clever_fast.evaluate.features import Labelled, features, for_linear, repeated_features
 from clever_fast.evaluate.heads import Fitting
@@ -18,7 +18,7 @@ TURNS = tuple(Perturbation(f"turned by {90 * quarters}", (Turn(quarters),), bicu
 
 
 def rotation(
-    encoder: Encoder,
+    encoder: TrainedEncoder,
     bank: Manifest,
     query: Manifest,
     accelerator: Accelerator,

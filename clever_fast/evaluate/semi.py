@@ -3,14 +3,14 @@
 from collections.abc import Callable
 
 from clever_fast.accelerator import Accelerator
-from clever_fast.encoders.encoder import Encoder
+from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.evaluate.finetune import Finetuning, finetune
 from clever_fast.evaluate.results import Row
 from clever_fast.pipelines.manifest import Manifest
 
 
 def semi(
-    encoder: Encoder,
+    encoder: TrainedEncoder,
     shares: dict[str, Manifest],
     query: Manifest,
     accelerator: Accelerator,

@@ -85,8 +85,9 @@ class Method(nn.Module):
         return {"all": slice(None)}
 
     def networks(self) -> Iterable[nn.Module]:
-        """The backbones, which take one crop size a call; what may be compiled or checkpointed."""
-        raise NotImplementedError
+        """The backbones, which take one crop size a call; what may be compiled or checkpointed. The encoder alone where
+        a method does not say otherwise."""
+        return (self.encoder,)
 
     def constant_lr(self) -> Iterable[nn.Parameter]:
         """Parameters whose learning rate stays at its peak after the warm-up."""

@@ -25,6 +25,8 @@ def dense_features(encoder: nn.Module, images: Tensor, *, keys: bool = False) ->
         return encoder.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)[0]
     if keys:
         raise UserError(f"a {type(encoder).__name__} has no attention, so no keys: use a ViT, or its features")
+    if not hasattr(encoder, "forward_features"):
+        raise UserError(f"a {type(encoder).__name__} has no forward_features, so no features of places in an image")
     return encoder.forward_features(images)
 
 

@@ -37,8 +37,8 @@ def resnet(
 
 
 RESNETS = (
-    Backbone("resnet10_small", partial(resnet, BasicBlock, (1, 1, 1, 1), width=32, small_stem=2)),
-    Backbone("resnet18", partial(resnet, BasicBlock, (2, 2, 2, 2)), timm="resnet18"),
-    Backbone("resnet18_small", partial(resnet, BasicBlock, (2, 2, 2, 2), small_stem=1)),
-    Backbone("resnet50", partial(resnet, Bottleneck, (3, 4, 6, 3)), timm="resnet50"),
+    Backbone("resnet10_small", partial(resnet, BasicBlock, (1, 1, 1, 1), width=32, small_stem=2), "small ResNet-10"),
+    Backbone("resnet18", partial(resnet, BasicBlock, (2, 2, 2, 2)), "ResNet-18", in_timm=True),
+    Backbone("resnet18_small", partial(resnet, BasicBlock, (2, 2, 2, 2), small_stem=1), "ResNet-18 for small images"),
+    Backbone("resnet50", partial(resnet, Bottleneck, (3, 4, 6, 3)), "ResNet-50", in_timm=True),
 )

@@ -149,8 +149,10 @@ def _initialise(module: nn.Module) -> None:
 
 
 VMAMBAS = (
-    Backbone("vmamba_tiny", partial(VMamba, 96, (2, 2, 8, 2)), drop_path=0.2),
-    Backbone("vmamba_small", partial(VMamba, 96, (2, 2, 20, 2)), drop_path=0.3),
-    Backbone("vmamba_base", partial(VMamba, 128, (2, 2, 20, 2)), drop_path=0.6),
-    Backbone("vmamba_mini", partial(VMamba, 32, (1, 1, 1))),  # for tests, and for pretraining within minutes on a CPU
+    Backbone("vmamba_tiny", partial(VMamba, 96, (2, 2, 8, 2)), "VMamba-T", drop_path=0.2),
+    Backbone("vmamba_small", partial(VMamba, 96, (2, 2, 20, 2)), "VMamba-S", drop_path=0.3),
+    Backbone("vmamba_base", partial(VMamba, 128, (2, 2, 20, 2)), "VMamba-B", drop_path=0.6),
+    Backbone(
+        "vmamba_mini", partial(VMamba, 32, (1, 1, 1)), "small VMamba"
+    ),  # for tests, and for pretraining within minutes on a CPU
 )

@@ -3,7 +3,7 @@
 import math
 
 from clever_fast.methods import Progress
-from clever_fast.recipe import Recipe
+from clever_fast.options import Recipe
 
 REPORTS = 3  # in a row, before a run is warned about
 UNIFORM, CONSTANT = 0.99, 0.01  # shares of ln K

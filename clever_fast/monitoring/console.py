@@ -9,7 +9,7 @@ from rich.table import Table
 from clever_fast import distributed
 from clever_fast.accelerator import Accelerator
 from clever_fast.methods import Metric, Progress
-from clever_fast.recipe import Recipe
+from clever_fast.options import Recipe
 
 
 def header(recipe: Recipe, accelerator: Accelerator, data: str, progress: Progress) -> str:

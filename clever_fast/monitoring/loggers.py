@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from clever_fast.errors import UserError
-from clever_fast.recipe import Logger
+from clever_fast.options import Logger
 
 PROJECT = "clever_fast"
 

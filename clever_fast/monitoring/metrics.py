@@ -17,7 +17,7 @@ from clever_fast import distributed
 from clever_fast.methods import Metric, Progress
 from clever_fast.monitoring.console import Screen
 from clever_fast.monitoring.loggers import open_loggers
-from clever_fast.recipe import Logger
+from clever_fast.options import Logger
 from clever_fast.tracing import mark, range_, seconds_between
 
 LOG = "metrics.jsonl"

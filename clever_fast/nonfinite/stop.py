@@ -13,7 +13,7 @@ from clever_fast import checkpoint, distributed
 from clever_fast.data import Batches
 from clever_fast.methods import Progress
 from clever_fast.nonfinite.guard import FailureGuard
-from clever_fast.recipe import Execution, Run
+from clever_fast.options import Execution, Run
 
 BUNDLE = "not_finite_step_{}"  # .json says how the step was computed, .pth holds the weights before it
 

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import clever_fast.ops.flops  # noqa: F401  so that the scans are counted
 from clever_fast.methods import Batch, MethodConfig, Progress
 from clever_fast.models import Backbone
-from clever_fast.recipe import Recipe
+from clever_fast.options import Recipe
 
 IMAGES = {"in100": 126_689, "in1k": 1_281_167, "cifar10": 50_000}
 PEAK_TFLOPS = {

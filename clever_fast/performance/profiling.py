@@ -17,8 +17,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from clever_fast.accelerator import Accelerator
 from clever_fast.methods import Batch
+from clever_fast.options import Recipe
 from clever_fast.performance.timing import Stepper
-from clever_fast.recipe import Recipe
 from clever_fast.tracing import Stopwatch, emitted, listening
 
 PHASES = ("data", "teacher", "student", "monitors", "loss", "backward", "clip", "optimizer", "ema")

@@ -13,8 +13,8 @@ import torch
 from clever_fast.accelerator import Accelerator
 from clever_fast.methods import Batch, Progress
 from clever_fast.monitoring.metrics import Clock
+from clever_fast.options import Recipe
 from clever_fast.performance.energy import energy_meter
-from clever_fast.recipe import Recipe
 from clever_fast.train_state import TrainState
 
 WARM_UP = 2  # steps, compilation included

@@ -17,9 +17,9 @@ from clever_fast.data import PretrainingBatches
 from clever_fast.environment import conditions
 from clever_fast.errors import UserError
 from clever_fast.methods import Batch
+from clever_fast.options import Execution, Recipe
 from clever_fast.performance.timing import summary
 from clever_fast.pipelines.manifest import Manifest
-from clever_fast.recipe import Execution, Recipe
 
 ROUNDS = 5
 GAIN = 1.03  # of the medians, below which what was chosen before stays

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from clever_fast.configuration import as_words, parse_pretrain, read_yaml
+from clever_fast.command_line import as_words, parse_pretrain, read_yaml
 from clever_fast.errors import UserError
-from clever_fast.recipe import Recipe
+from clever_fast.options import Recipe
 
 SEED = "seed"  # the field that a mean and its spread are taken over
 SCORE = "score.json"  # what a finished run of a sweep leaves in its folder

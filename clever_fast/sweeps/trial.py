@@ -7,15 +7,15 @@ import json
 import sys
 
 from clever_fast.accelerator import Accelerator
-from clever_fast.configuration import parse_pretrain
+from clever_fast.command_line import parse_pretrain
 from clever_fast.encoders import export
 from clever_fast.encoders.encoder import load_encoder, untrained
 from clever_fast.errors import UserError
 from clever_fast.evaluate import knn, labelled
 from clever_fast.monitoring import metrics
 from clever_fast.nonfinite.stop import NotFiniteError
+from clever_fast.options import Execution, Recipe, Run
 from clever_fast.pipelines.manifest import open_manifest
-from clever_fast.recipe import Execution, Recipe, Run
 from clever_fast.sweeps.grid import SCORE
 from clever_fast.train import train
 

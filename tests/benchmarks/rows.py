@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 ROW = {
-    "benchmark": "step", "recipe": "clever_vits16_in100", "method": "clever", "backbone": "vit_small_patch16",
+    "benchmark": "step", "recipe": "clever_vits16_in100", "method": "clever", "backbone": "vit_small_patch16_224",
     "changes": {"batch_size": 128}, "execution": "fast", "settings": {"kernels": "fused"}, "device": "NVIDIA H200",
     "precision": "bfloat16", "threads": 16, "policy": "caug", "crops": "2x224 + 8x96", "batch": 128,
     "gflop_per_image": 115.2, "tflops": 345.6, "share_of_peak": 0.432, "warm_up_s": 60.0, "peak_mib": 21000.0,

@@ -14,8 +14,8 @@ from clever_fast import checkpoint
 from clever_fast.accelerator import Accelerator
 from clever_fast.errors import UserError
 from clever_fast.methods import METHODS
+from clever_fast.options import Execution, Recipe
 from clever_fast.pipelines.policies import BAUG
-from clever_fast.recipe import Execution, Recipe
 from clever_fast.train_state import TrainState
 from tests.malicious import Malicious
 from tests.recipes import tiny

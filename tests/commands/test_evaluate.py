@@ -25,7 +25,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, images, small) -> Path:
-    from clever_fast.recipe import Execution, Run
+    from clever_fast.options import Execution, Run
     from clever_fast.train import train
 
     folder = tmp_path_factory.mktemp("run")

@@ -50,7 +50,7 @@ def test_a_profile_of_a_folder_of_images(tiny, images, tmp_path, capsys, monkeyp
 
 def test_phases_of_noise_are_at_hand_for_other_programs():
     from clever_fast.accelerator import Accelerator
-    from clever_fast.recipe import Execution
+    from clever_fast.options import Execution
 
     accelerator = Accelerator.from_execution(Execution(device="cpu", precision="fp32", threads=1))
     found = profiling.phases(small("dino", batch_size=2), accelerator, steps=1)

@@ -11,13 +11,13 @@ from PIL import Image
 
 from clever_fast.accelerator import Accelerator
 from clever_fast.cli import main
-from clever_fast.encoders.encoder import Encoder
+from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.errors import UserError
 from clever_fast.evaluate.segmentation.maps import feature_maps, has_keys, normalised, stride
 from clever_fast.models import BACKBONES
 from clever_fast.models.dense import dense_features
 from clever_fast.ops import selection
-from clever_fast.recipe import Execution
+from clever_fast.options import Execution
 from tests.recipes import VIT
 
 PARTS = {"all": slice(None), "IR": slice(0, 38), "EF": slice(38, None)}
@@ -33,7 +33,7 @@ def clips(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(small, images, tmp_path_factory):
-    from clever_fast.recipe import Run
+    from clever_fast.options import Run
     from clever_fast.train import train
 
     folder = tmp_path_factory.mktemp("run")
@@ -43,7 +43,7 @@ def run(small, images, tmp_path_factory):
 
 def encoder(backbone=VIT, **changes):
     network = backbone.build(0.0)
-    return Encoder(network, PARTS, 32, "a test")
+    return TrainedEncoder(network, PARTS, 32, "a test")
 
 
 def test_generated_clips_are_pure_and_exact(clips, tmp_path, capsys):

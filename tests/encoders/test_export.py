@@ -14,7 +14,7 @@ from clever_fast.models import BACKBONES
 from clever_fast.models.vit import vit
 from clever_fast.models.vmamba import VMamba
 from clever_fast.ops import extension
-from clever_fast.recipe import Recipe
+from clever_fast.options import Recipe
 
 
 @pytest.fixture

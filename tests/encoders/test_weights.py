@@ -101,8 +101,8 @@ def test_torchvision_s_names_are_ours(name, tmp_path):
     assert size == 224
 
 
-QUICK = ("resnet18", "vit_tiny_patch16")
-TIMM = [name for name, backbone in BACKBONES.items() if backbone.timm]
+QUICK = ("resnet18", "vit_tiny_patch16_224")
+TIMM = [name for name, backbone in BACKBONES.items() if backbone.in_timm]
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=FULL) for name in TIMM])
@@ -110,7 +110,7 @@ def test_timm_s_names_are_ours(name):
     import timm
 
     with torch.device("meta"):
-        theirs = timm.create_model(BACKBONES[name].timm, num_classes=0)
+        theirs = timm.create_model(name, num_classes=0)
         theirs.load_state_dict(BACKBONES[name].build(0.0).state_dict(), strict=True)
     assert recognise(theirs.state_dict()).name == name
 
@@ -138,7 +138,7 @@ def test_position_embeddings_of_another_size_are_interpolated_as_timm_does(tmp_p
 
 def test_our_own_files(small, tmp_path):
     from clever_fast.accelerator import Accelerator
-    from clever_fast.recipe import Execution
+    from clever_fast.options import Execution
     from clever_fast.train_state import TrainState
 
     recipe = small()

@@ -108,9 +108,9 @@ def rank_main(rank: int, folder: str) -> None:
     from clever_fast.evaluate.features import features
     from clever_fast.evaluate.knn import score
     from clever_fast.evaluate.linear import linear
+    from clever_fast.options import Execution
     from clever_fast.pipelines.manifest import open_manifest
     from clever_fast.pipelines.perturbations import ORIG, PERTURBATIONS
-    from clever_fast.recipe import Execution
     from tests.evaluate.segmentation import scenes
 
     if rank >= 0:

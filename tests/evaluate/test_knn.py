@@ -81,7 +81,7 @@ def test_data_sets_that_do_not_fit_are_refused(images, tmp_path):
 
 
 def test_command_writes_trained_untrained_and_pixels(small, images, tmp_path, capsys):
-    from clever_fast.recipe import Execution, Run
+    from clever_fast.options import Execution, Run
     from clever_fast.train import train
 
     train(small(), Execution(device="cpu"), Run(data=images, folder=tmp_path, stop_after=1))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clever_fast.accelerator import Accelerator
-from clever_fast.encoders.encoder import Encoder, with_parts
+from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.errors import UserError
 from clever_fast.evaluate.features import for_linear
 from clever_fast.evaluate.finetune import Finetuning, finetune
@@ -17,9 +17,9 @@ from clever_fast.evaluate.linear import choose, linear
 from clever_fast.evaluate.robustness import robustness
 from clever_fast.evaluate.rotation import rotation
 from clever_fast.evaluate.semi import semi
+from clever_fast.options import Execution
 from clever_fast.pipelines.manifest import Manifest, open_manifest
 from clever_fast.pipelines.perturbations import PERTURBATIONS
-from clever_fast.recipe import Execution
 from tests import recipes
 from tests.evaluate.segmentation import scenes
 
@@ -97,7 +97,7 @@ def test_the_best_learning_rate_is_that_of_the_unperturbed_images():
 def test_a_vits_classifier_sees_four_class_tokens_and_ir_drops_only_the_last_ones_ef(accelerator):
     torch.manual_seed(0)
     network = recipes.vit(48, 6, 2, 0.0, patch_size=8, image_size=32).eval()
-    encoder = Encoder(network, {"all": slice(None), "IR": slice(0, 38), "EF": slice(38, None)}, 32, "test")
+    encoder = TrainedEncoder(network, {"all": slice(None), "IR": slice(0, 38), "EF": slice(38, None)}, 32, "test")
     probe, images = for_linear(encoder), torch.randn(3, 3, 32, 32)
     assert probe.parts == {"all": slice(0, 192), "IR": slice(0, 182), "EF": slice(182, 192)}
     tokens, kept = probe.network(images), []
@@ -109,7 +109,7 @@ def test_a_vits_classifier_sees_four_class_tokens_and_ir_drops_only_the_last_one
 
 
 def test_finetuning_learns_what_the_features_alone_do_not_hold(data, accelerator):
-    encoder = with_parts(scenes.encoder(), ["all", "IR"])
+    encoder = scenes.encoder().with_parts(["all", "IR"])
     torch.nn.init.normal_(encoder.network.weight, std=1e-3)
     before = encoder.network.weight.clone()
     settings = Finetuning(epochs=8, batch_size=16, lr=0.5, tests=2)
@@ -170,4 +170,4 @@ def test_data_that_cannot_be_tested_is_refused(data, folder):
     with pytest.raises(UserError, match="holds one class, only"):
         check(one, Manifest(query.root, ["b"], bank.sizes[:1], bank.labels[:1], ["only"], {}, "y"))
     with pytest.raises(UserError, match="no part 'IRR'; there is all, IR, EF"):
-        with_parts(scenes.encoder(), ["IRR"])
+        scenes.encoder().with_parts(["IRR"])

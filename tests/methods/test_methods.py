@@ -9,8 +9,14 @@ from clever_fast.methods import Batch, Clever, Dino, Progress
 from clever_fast.methods.distillation import update_teacher
 from clever_fast.models import BACKBONES
 
-WIDTHS = {"vit_tiny_patch16": 153, "vit_small_patch16": 307, "vit_base_patch16": 614, "resnet18": 409, "resnet50": 1638}
-PREG_AT_INIT = {"vit_tiny_patch16": 93, "vit_small_patch16": 188, "resnet18": 251, "resnet50": 1006}
+WIDTHS = {
+    "vit_tiny_patch16_224": 153,
+    "vit_small_patch16_224": 307,
+    "vit_base_patch16_224": 614,
+    "resnet18": 409,
+    "resnet50": 1638,
+}
+PREG_AT_INIT = {"vit_tiny_patch16_224": 93, "vit_small_patch16_224": 188, "resnet18": 251, "resnet50": 1006}
 
 
 @pytest.mark.parametrize(("backbone", "width"), WIDTHS.items())

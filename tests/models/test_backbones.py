@@ -9,9 +9,9 @@ from clever_fast.models.heads import WeightNormLinear
 COUNTS = {
     "resnet18": 11_176_512,
     "resnet50": 23_508_032,
-    "vit_tiny_patch16": 5_524_416,
-    "vit_small_patch16": 21_665_664,
-    "vit_base_patch16": 85_798_656,
+    "vit_tiny_patch16_224": 5_524_416,
+    "vit_small_patch16_224": 21_665_664,
+    "vit_base_patch16_224": 85_798_656,
 }
 
 
@@ -21,7 +21,7 @@ def test_parameter_counts(name, count):
         assert sum(p.numel() for p in BACKBONES[name].build(0.0).parameters()) == count
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16"])
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
 @pytest.mark.parametrize("size", [224, 96])
 def test_features_of_both_crop_sizes_follow_the_image(name, size):
     torch.manual_seed(0)
@@ -48,13 +48,13 @@ def test_resnet_keeps_channels_last_to_the_end():
     assert all(seen)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16", "resnet18"])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18"])
 def test_drop_path_acts_in_training_alone(name):
     torch.manual_seed(0)
     model, x = BACKBONES[name].build(0.5), torch.randn(2, 3, 96, 96)
     with torch.no_grad():
         model.train()
-        if name == "vit_tiny_patch16":  # no BatchNorm: only drop path can differ
+        if name == "vit_tiny_patch16_224":  # no BatchNorm: only drop path can differ
             assert not torch.equal(model(x), model(x))
         model.eval()
         assert torch.equal(model(x), model(x))

@@ -104,7 +104,7 @@ def test_tensorboard_by_itself_and_nothing_where_nothing_is_asked_for(tmp_path, 
 
 
 def test_the_command_line_takes_a_list():
-    from clever_fast.configuration import parse_pretrain
+    from clever_fast.command_line import parse_pretrain
 
     words = ["--recipe", "clever_demo", "--data", "d", "--run", "r"]
     assert parse_pretrain(words)[2].loggers is None

@@ -12,7 +12,7 @@ from clever_fast.accelerator import Accelerator
 from clever_fast.monitoring import metrics, slow_run
 from clever_fast.monitoring.metrics import Clock
 from clever_fast.monitoring.slow_run import Pace, frozen_garbage
-from clever_fast.recipe import Execution, Run
+from clever_fast.options import Execution, Run
 from clever_fast.train import train
 
 CPU = Execution(device="cpu", precision="fp32", threads=2)

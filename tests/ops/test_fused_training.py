@@ -6,7 +6,7 @@ import torch
 from clever_fast import ops
 from clever_fast.accelerator import Accelerator
 from clever_fast.methods import Batch, Progress
-from clever_fast.recipe import Execution
+from clever_fast.options import Execution
 from clever_fast.train_state import TrainState
 from tests.ops.fused_device import DEVICE, MARK
 

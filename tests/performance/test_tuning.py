@@ -5,10 +5,10 @@ import os
 import pytest
 
 from clever_fast.cli import main
-from clever_fast.configuration import parse_pretrain
+from clever_fast.command_line import parse_pretrain
+from clever_fast.options import Execution
 from clever_fast.performance import tuning
 from clever_fast.pipelines.manifest import open_manifest
-from clever_fast.recipe import Execution
 from tests.recipes import small
 
 

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from clever_fast.accelerator import Accelerator
-from clever_fast.encoders.encoder import Encoder
+from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.errors import UserError
 from clever_fast.models.dense import dense_features
 from clever_fast.ops import selection
@@ -20,7 +20,7 @@ from clever_fast.pipelines.views import MEAN, STD
 Maps = Callable[[Tensor], Tensor]  # images (N, 3, H, W) -> unit-free features (N, D, h, w) float32, on the device
 
 
-def feature_maps(encoder: Encoder, part: str, accelerator: Accelerator, *, keys: bool = False) -> Maps:
+def feature_maps(encoder: TrainedEncoder, part: str, accelerator: Accelerator, *, keys: bool = False) -> Maps:
     """The encoder's dense features, or one part of their channels, as a function of normalised images on any device.
 
     Raises:
@@ -52,11 +52,11 @@ def _rounded(network: nn.Module, precision: torch.dtype) -> nn.Module:
     return network
 
 
-def has_keys(encoder: Encoder) -> bool:
+def has_keys(encoder: TrainedEncoder) -> bool:
     return isinstance(encoder.network, VisionTransformer)
 
 
-def stride(encoder: Encoder) -> int:
+def stride(encoder: TrainedEncoder) -> int:
     """Pixels between two positions of the encoder's feature map: a ViT's patch size, 16 or 32 of other networks."""
     side = 64  # a multiple of every backbone's
     was_training = encoder.network.training

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from clever_fast.benchmarks.checks.memory import GIB, kept_bytes, step_gib
-from clever_fast.recipe import EXECUTIONS
+from clever_fast.options import EXECUTIONS
 from tests.recipes import VIT
 
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clever_fast.encoders.encoder import Encoder
+from clever_fast.encoders.encoder import TrainedEncoder
 
 SIZE = 32
 X, Y = np.meshgrid(*(np.linspace(-1, 1, SIZE),) * 2)
@@ -48,6 +48,6 @@ class Moments(nn.Module):
         return 20 * images.mean(1).flatten(1) @ self.weight.T
 
 
-def encoder() -> Encoder:
+def encoder() -> TrainedEncoder:
     parts = {"all": slice(None), "IR": slice(0, 1), "EF": slice(1, None)}
-    return Encoder(Moments(), parts, SIZE, "moments")
+    return TrainedEncoder(Moments(), parts, SIZE, "moments")

@@ -11,7 +11,7 @@ from clever_fast.evaluate.segmentation.clips import Clip, check, find_clips
 from clever_fast.evaluate.segmentation.masks import palette, read_mask, write_mask
 from clever_fast.evaluate.segmentation.propagation import Propagation
 from clever_fast.evaluate.segmentation.video import frame_size, harden, measures, score, segment, summary
-from clever_fast.recipe import Execution
+from clever_fast.options import Execution
 
 COLOURS = np.array([(30, 30, 30), (220, 60, 60), (60, 60, 220)], np.uint8)
 PATCH = 16

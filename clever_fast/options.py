@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clever_fast.errors import UserError
+from clever_fast.import_paths import find, import_path
 from clever_fast.methods import METHODS, Method, MethodConfig
-from clever_fast.models import BACKBONES, Backbone
+from clever_fast.models import BACKBONES, Backbone, find_backbone
 from clever_fast.ops.selection import Kernels
 from clever_fast.pipelines.policies import POLICIES, Policy
 
@@ -99,12 +100,22 @@ class Recipe:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain nested values, the method, backbone and policy by name; what checkpoints keep and compare."""
+        """Plain nested values; what checkpoints keep and compare.
+
+        The method, backbone and policy go by the name that they have in this project's tables; others by the import
+        path of the method's class and of the backbone's constructor, and a policy written out.
+
+        Raises:
+            UserError: a class or function that no import path leads to.
+        """
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        known = METHODS.get(self.method.name) is type(self.method)
+        name = self.method.name if known else import_path(type(self.method))
+        named = BACKBONES.get(self.backbone.name) == self.backbone
         return plain | {
-            "method": {"name": self.method.name, **asdict(self.method)},
-            "backbone": self.backbone.name,
-            "policy": self.policy.name,
+            "method": {"name": name, **asdict(self.method)},
+            "backbone": self.backbone.name if named else import_path(self.backbone.build),
+            "policy": self.policy.name if POLICIES.get(self.policy.name) == self.policy else self.policy.as_dict(),
         }
 
     @classmethod
@@ -115,13 +126,14 @@ class Recipe:
             UserError: a key or name that this version does not know.
         """
         try:
-            method = dict(plain["method"])
+            method, backbone, policy = dict(plain["method"]), plain["backbone"], plain["policy"]
+            name = method.pop("name")
             return cls(
                 **plain
                 | {
-                    "method": METHODS[method.pop("name")](**method),
-                    "backbone": BACKBONES[plain["backbone"]],
-                    "policy": POLICIES[plain["policy"]],
+                    "method": (find(name) if ":" in name else METHODS[name])(**method),
+                    "backbone": Backbone(backbone, find(backbone)) if ":" in backbone else find_backbone(backbone),
+                    "policy": POLICIES[policy] if isinstance(policy, str) else Policy.from_dict(policy),
                 }
             )
         except (KeyError, TypeError) as error:
@@ -222,6 +234,9 @@ class Run:
     ranges: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("folder", "data", "classes"):
+            if isinstance(value := getattr(self, name), str):  # from Python
+                object.__setattr__(self, name, Path(value))
         for name in ("log_every", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")

@@ -1,8 +1,8 @@
 """From the words of a command line to a Recipe, an Execution and a Run."""
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
@@ -10,13 +10,15 @@ from typing import Any, Literal, NoReturn, TypeVar
 import yaml
 from jsonargparse import ArgumentParser
 
-from clever_fast.errors import UserError
-from clever_fast.models import BACKBONES
+from clever_fast.errors import UserError, did_you_mean, find
+from clever_fast.models import find_backbone
+from clever_fast.options import EXECUTIONS, Execution, Recipe, Run
 from clever_fast.pipelines.policies import POLICIES
-from clever_fast.recipe import EXECUTIONS, Execution, Recipe, Run
-from clever_fast.recipes import RECIPES
+from clever_fast.recipes import RECIPES, find_recipe
 
 S = TypeVar("S")
+OPTIONS = {"folder": "run"}  # fields whose option has another name
+RUN_HELP = "Folder of the run: checkpoints, logs and curves. The same command resumes it."
 DESCRIPTION = (
     "Pretrain a recipe on a folder of images. --recipe NAME and --execution NAME (fast, plain) choose the values that "
     "the options below override."
@@ -29,36 +31,40 @@ class Parser(ArgumentParser):
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, **options)
 
+    def parse_args(self, args: list[str] | None = None, *rest: Any, **options: Any) -> Any:
+        """`--flag` alone means `--flag=true`, for every option that is true or false."""
+        words = list(sys.argv[1:] if args is None else args)
+        flags = {name for a in self._actions if getattr(a, "_typehint", None) is bool for name in a.option_strings}
+        for i, word in enumerate(words):
+            if word in flags and (i + 1 == len(words) or words[i + 1].lower() not in ("true", "false")):
+                words[i] = f"{word}=true"
+        return super().parse_args(words, *rest, **options)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         words = " ".join(str(message).split())
         if words.startswith("unrecognized arguments:"):
             wrong = words.removeprefix("unrecognized arguments:").split()
             names = [name for action in self._actions for name in action.option_strings]
-            words += _did_you_mean(wrong[0].split("=")[0], names)
+            words += did_you_mean(wrong[0].split("=")[0], names)
         raise UserError(f"{words} (see {self.prog} --help)")
 
 
-def call(function: Callable[..., Any], words: list[str], *, prog: str, as_positional: bool) -> Any:
+def call(function: Callable[..., Any], words: list[str], *, prog: str) -> Any:
     """Call a function with the options of a command line, which are its parameters.
 
-    A parameter that is a dataclass stands for the options that are its fields.
+    A parameter without a default is a word without `--`, unless it is keyword-only. A parameter that is a dataclass
+    stands for the options that are its fields.
     """
-    parser, parameters = Parser(prog=prog), inspect.signature(function).parameters.items()
-    groups = {name: parameter.annotation for name, parameter in parameters if is_dataclass(parameter.annotation)}
-    parser.add_function_arguments(function, skip=set(groups), as_positional=as_positional)
+    parser, parameters = Parser(prog=prog), inspect.signature(function).parameters
+    groups = {name: p.annotation for name, p in parameters.items() if is_dataclass(p.annotation)}
+    named = {name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    parser.add_function_arguments(function, skip=set(groups) | named, as_positional=True)
+    parser.add_function_arguments(function, skip=parameters.keys() - named, as_positional=False)
     for group in groups.values():
-        parser.add_class_arguments(group, as_positional=as_positional)
-    values = parser.parse_args(_with_values(function, words)).as_dict()
+        parser.add_class_arguments(group)
+    values = parser.parse_args(words).as_dict()
     built = {name: group(**{f.name: values.pop(f.name) for f in fields(group)}) for name, group in groups.items()}
     return function(**built, **values)
-
-
-def _with_values(function: Callable, words: list[str]) -> list[str]:
-    """`--flag` alone becomes `--flag=true`, for the parameters that are true or false."""
-    parameters = inspect.signature(function).parameters.items()
-    flags = {f"--{name}" for name, parameter in parameters if parameter.annotation is bool}
-    nexts = [*words[1:], "--"]
-    return [f"{w}=true" if w in flags and after.startswith("-") else w for w, after in zip(words, nexts, strict=False)]
 
 
 def parse_pretrain(words: list[str]) -> tuple[Recipe, Execution, Run]:
@@ -84,43 +90,21 @@ def parse(command: str, description: str, settings: type[S], words: list[str]) -
     plain = values.recipe.as_dict()
     plain.pop("base")
     plain["method"]["name"] = base.method.name
-    execution, others = values.pop("execution"), {field.name: values[field.name] for field in fields(settings)}
+    execution, others = values.pop("execution"), {f.name: values[OPTIONS.get(f.name, f.name)] for f in fields(settings)}
     return Recipe.from_dict(plain), Execution(**execution.as_dict()), settings(**others)
-
-
-def find_recipe(name: str) -> str:
-    """The name itself if a recipe has it.
-
-    Raises:
-        UserError: none has; names the nearest.
-    """
-    if name not in RECIPES:
-        raise UserError(
-            f"no recipe is called {name!r}{_did_you_mean(name, RECIPES)}; `clever-fast recipes` lists them all"
-        )
-    return name
-
-
-def find_execution(name: str) -> Execution:
-    """The execution of this name.
-
-    Raises:
-        UserError: there is none.
-    """
-    if name not in EXECUTIONS:
-        raise UserError(f"no execution is called {name!r}; there are {' and '.join(EXECUTIONS)}")
-    return EXECUTIONS[name]
 
 
 def _parser(command: str, description: str, settings: type, name: str | None, base: Recipe) -> Parser:
     parser = Parser(prog=f"clever-fast {command}", description=description)
     parser.add_argument("--config", action="config", help="YAML file of options, as --print_config prints it.")
-    parser.add_class_arguments(settings)
+    parser.add_class_arguments(settings, skip=set(OPTIONS))
+    if "folder" in {field.name for field in fields(settings)}:
+        parser.add_argument("--run", type=Path, required=True, help=RUN_HELP)
     parser.add_argument(
         "--recipe.base", default=name, help="The recipe that the options override; --recipe NAME is short for it."
     )
     parser.add_class_arguments(Recipe, "recipe", skip={"method", "backbone", "policy"})
-    parser.add_argument("--recipe.backbone", type=Literal[tuple(BACKBONES)], help="The network that is trained.")
+    parser.add_argument("--recipe.backbone", type=_backbone, help="The network that is trained.")
     parser.add_argument("--recipe.policy", type=Literal[tuple(POLICIES)], help="The augmentations of each view.")
     parser.add_class_arguments(type(base.method), "recipe.method")
     parser.add_class_arguments(Execution, "execution")
@@ -128,6 +112,11 @@ def _parser(command: str, description: str, settings: type, name: str | None, ba
     del plain["recipe"]["method"]["name"]
     parser.set_defaults(dict(flatten(plain)))
     return parser
+
+
+def _backbone(name: str) -> str:
+    """The type of --recipe.backbone: the name of a backbone, also a former one."""
+    return find_backbone(name).name
 
 
 def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
@@ -145,13 +134,14 @@ def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
             content = read_yaml(value)
             options = {"recipe": content.get("recipe", content)}
         elif option == "--execution":
-            options = {"execution": asdict(find_execution(value))}
+            options = {"execution": asdict(find("execution", value, EXECUTIONS))}
         else:
             options = {"recipe": value}
         if isinstance(options.get("recipe"), str):
             options["recipe"] = {"base": options["recipe"]}
         if base := options.get("recipe", {}).pop("base", None):
-            name = find_recipe(base)
+            name = base
+            find_recipe(name)
         expanded = as_words(options) + expanded
     return name, expanded
 
@@ -185,8 +175,3 @@ def flatten(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def _as_word(value: Any) -> str:
     return value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=3)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
