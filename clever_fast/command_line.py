@@ -58,8 +58,8 @@ def call(function: Callable[..., Any], words: list[str], *, prog: str) -> Any:
     parser, parameters = Parser(prog=prog), inspect.signature(function).parameters
     groups = {name: p.annotation for name, p in parameters.items() if is_dataclass(p.annotation)}
     named = {name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
-    parser.add_function_arguments(function, skip=set(groups) | named, as_positional=True)
-    parser.add_function_arguments(function, skip=parameters.keys() - named, as_positional=False)
+    parser.add_function_arguments(function, skip=set(groups) | named, as_group=False, as_positional=True)
+    parser.add_function_arguments(function, skip=parameters.keys() - named, as_group=False)
     for group in groups.values():
         parser.add_class_arguments(group)
     values = parser.parse_args(words).as_dict()

@@ -56,7 +56,7 @@ def test_an_execution_is_chosen_by_name_and_overridden(capsys):
     assert parse_pretrain([*words, "--execution", "plain"])[1] == EXECUTIONS["plain"]
     changed = parse_pretrain([*words, "--execution=plain", "--execution.kernels", "fused"])[1]
     assert changed == replace(EXECUTIONS["plain"], kernels="fused")
-    with pytest.raises(UserError, match="'quick'; there are fast and plain"):
+    with pytest.raises(UserError, match="'quick'; there are fast, plain"):
         parse_pretrain([*words, "--execution", "quick"])
 
 

@@ -63,7 +63,7 @@ def error_line(capsys, *words) -> str:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["linear", "--perturbations", "[CJ,CJ+Rot]"], "no perturbation is called 'CJ+Rot'; did you mean CJ+Ro?"),
+        (["linear", "--perturbations", "[CJ,CJ+Rot]"], "no perturbation is called 'CJ+Rot'; did you mean CJ+Ro or"),
         (["robustness", "--perturbations", "[fog]"], "there are Orig, CJ,"),
         (["linear", "--parts", "[all,XX]"], "no part 'XX'; there is all, IR, EF"),
         (["finetune", "--parts", "[XX]"], "no part 'XX'"),
