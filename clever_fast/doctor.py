@@ -23,12 +23,20 @@ SAMPLED_FILES = 200
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found. A fault keeps a run from starting or from being right; a warning makes it slow or poorer."""
+    """What a check found. A fault keeps a run from starting or from being right; a warning makes it slow or poorer.
+
+    Raises:
+        ValueError: a fault or a warning without a remedy.
+    """
 
     about: str
     state: Literal["ok", "warning", "fault"]
     text: str
     remedy: str = ""
+
+    def __post_init__(self) -> None:
+        if self.state != "ok" and not self.remedy:
+            raise ValueError(f"a {self.state} needs a remedy: {self.about}, {self.text}")
 
 
 def check_machine() -> Iterator[Finding]:
@@ -50,10 +58,14 @@ def check_disk(run: Path) -> Iterator[Finding]:
 def _safely(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
-    except UserError as error:  # it says what to do
-        yield Finding(about, "fault", str(error))
+    except UserError as error:  # "what is wrong: what to do"
+        text, _, remedy = str(error).rpartition(": ")
+        yield Finding(about, "fault", text or str(error), remedy if text else "correct what is named here")
     except Exception as error:  # a broken installation raises anything
-        yield Finding(about, "fault", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        remedy = (
+            "reinstall the package that raises this: pip install --force-reinstall --no-deps -c constraints.txt NAME"
+        )
+        yield Finding(about, "fault", f"{type(error).__name__}: {' '.join(str(error).split())}", remedy)
 
 
 def torch_and_driver() -> Iterator[Finding]:

@@ -66,7 +66,7 @@ def replay(folder: Path, *, step: int | None = None, data: Path | None = None, d
         progress = Progress(bundle["step"], recipe.epochs * batches.steps_per_epoch, batches.steps_per_epoch)
         try:
             batch = next(iter(batches))
-            seed_step(recipe, progress.step, rank)
+            seed_step(recipe, progress.step, rank, accelerator.device)
             if finding := observe(trained, batch, progress):
                 findings.append(f"rank {rank}: {finding}" if share[1] > 1 else finding)
         finally:

@@ -11,6 +11,7 @@ from clever_fast.data import Batches, PretrainingBatches, identity
 from clever_fast.encoders import export
 from clever_fast.errors import UserError
 from clever_fast.evaluate import knn
+from clever_fast.import_paths import import_path
 from clever_fast.methods import Method, Progress
 from clever_fast.monitoring import console, curves
 from clever_fast.monitoring.metrics import Log
@@ -45,7 +46,7 @@ def train(recipe: Recipe, execution: Execution, run: Run, batches: Callable[[int
     manifest, query = _images(run, execution, with_data=batches is None)
     accelerator = Accelerator.from_execution(execution)
     state = TrainState(recipe, accelerator)
-    data = identity(manifest) if manifest else {"loader": f"{batches.__module__}:{batches.__qualname__}"}
+    data = {"loader": import_path(batches)} if batches else identity(manifest)
     saved = resume(run, recipe, data, state.checkpoint_bytes())
     if saved:
         state.load_state_dict(saved)

@@ -45,7 +45,7 @@ class TrainState:
     def step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """One update. Returns scalars by name that stay on the device; nothing here waits for the device."""
         method, optimizer, scaler = self.method, self.optimizer, self.scaler
-        seed_step(self.recipe, progress.step, distributed.rank())
+        seed_step(self.recipe, progress.step, distributed.rank(), self.accelerator.device)
         schedule(optimizer, self.recipe, progress)
         method.zero_grad(set_to_none=True)
         self.guard.remember()
@@ -87,6 +87,9 @@ class TrainState:
         return weights + 2 * sum(4 * p.numel() for p in self.method.parameters() if p.requires_grad)
 
 
-def seed_step(recipe: Recipe, step: int, rank: int) -> None:
+def seed_step(recipe: Recipe, step: int, rank: int, device: torch.device) -> None:
     """Drop path is a function of (seed, step, rank), so a resumed run needs no saved generator state."""
-    torch.manual_seed((recipe.seed << 44 | step << 12 | rank) % 2**63)
+    seed = (recipe.seed << 44 | step << 12 | rank) % 2**63
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":  # torch.manual_seed would format a stack for each kind of device that is not there
+        torch.cuda.manual_seed(seed)

@@ -12,26 +12,24 @@ import argparse
 import json
 import tempfile
 import timeit
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
-from typing import ClassVar
-from unittest import mock
 
-import numpy as np
 import torch
 from torch import nn
 
-from clever_fast import train
 from clever_fast.benchmarks.measure import DOCS, append, write_section
+from clever_fast.data import Batches
 from clever_fast.environment import conditions
 from clever_fast.methods import Batch, Dino, Method
 from clever_fast.monitoring import metrics
 from clever_fast.options import Execution, Run
 from clever_fast.performance.timing import summary
-from clever_fast.pipelines.manifest import Manifest
 from clever_fast.recipes import RECIPES
 from clever_fast.tracing import range_
+from clever_fast.train import train
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "overhead.jsonl"
 
@@ -48,40 +46,28 @@ class OneNumberMethod(Method):
     def __init__(self):
         super().__init__()
         self.encoder = nn.Linear(1, 1)
-        self.register_buffer("center", torch.zeros(1))
-
-    def networks(self) -> tuple[nn.Module, ...]:
-        return ()
 
     def forward(self, batch, progress):
         return {"loss": self.encoder(batch.global_crops).square().mean()}
 
 
-class OneBatch:
-    """In the place of `PretrainingBatches`."""
+class OneBatch(Batches):
+    """A loader of one batch that is there already."""
 
     steps_per_epoch = 10**6
-    replaced: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, *_):
+    def __init__(self, start_step: int):
         pass
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Batch]:
         return repeat(Batch(torch.ones(1, 1), None, torch.zeros(1, dtype=torch.int64)))
-
-    def close(self) -> None:
-        pass
 
 
 def milliseconds_per_step(folder: Path, steps: int, log_every: int = 10) -> list[float]:
     """Of each log interval of a run on the CPU, the first one left out."""
-    none = np.zeros((0, 2), np.int32)
-    manifest = Manifest(folder, [], none, none[:, 0].astype(np.int64), [], {}, "")
     recipe = replace(RECIPES["dino_resnet10_cifar10"], method=OneNumber(), batch_size=1)
     execution = Execution(device="cpu", precision="fp32", threads=1)
-    replacements = {"PretrainingBatches": OneBatch, "open_manifest": lambda *_, **__: manifest}
-    with mock.patch.multiple(train, **replacements):
-        train.train(recipe, execution, Run(data=folder, folder=folder, log_every=log_every, stop_after=steps))
+    train(recipe, execution, Run(folder=folder, log_every=log_every, stop_after=steps), batches=OneBatch)
     records = [r for r in metrics.read(folder / metrics.LOG) if r["kind"] == "train"]
     return [1e3 * r["seconds_per_step"] for r in records[1:]]
 
