@@ -7,7 +7,7 @@ DALI is imported when a loader is made: a step on a batch that is there already 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -117,21 +117,43 @@ class PretrainingBatches(Batches):
         self.loader.close()
 
 
+class LabelledBatch(NamedTuple):
+    """A rank's share of a batch, on the device. A loss is the sum over the labels, divided by `total`.
+
+    images: (n, 3, S, S) channels-last. labels: (m,), of the first m images; the others are there so that all ranks have
+    as many, and are counted on another rank. total: the labels of all ranks.
+    """
+
+    images: Tensor
+    labels: Tensor
+    total: int
+
+
 class LabelledBatches:
     """This rank's share of labelled batches, each image cropped at random and flipped, step after step without end.
 
-    Iterating yields (images (n, 3, S, S) channels-last, labels (n,)), both on the device. batch_size: over all ranks.
+    Every image is seen once an epoch, whose last batch may be smaller. batch_size: over all ranks. interpolation: of
+    the crops, antialiased.
     """
 
-    def __init__(self, manifest: Manifest, size: int, batch_size: int, seed: int, accelerator: Accelerator):
+    def __init__(
+        self,
+        manifest: Manifest,
+        size: int,
+        batch_size: int,
+        seed: int,
+        accelerator: Accelerator,
+        interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+    ):
         from clever_fast.pipelines.pretraining import PretrainingLoader
 
         self.labels, self.device = torch.from_numpy(manifest.labels), accelerator.device
         self.loader = PretrainingLoader(
             manifest,
-            Policy("crop and flip", (View(1, size, LABELLED_SCALE),)),
+            Policy("crop and flip", (View(1, size, LABELLED_SCALE, interpolation=interpolation),)),
             seed=seed,
             batch_size=batch_size,
+            partial=True,
             **_place(accelerator),
         )
 
@@ -139,9 +161,10 @@ class LabelledBatches:
     def steps_per_epoch(self) -> int:
         return self.loader.steps_per_epoch
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for indices, (crop,) in self.loader:
-            yield _crop_major([crop]), send(self.labels[indices], self.device)
+    def __iter__(self) -> Iterator[LabelledBatch]:
+        for step, (indices, (crop,)) in enumerate(self.loader):
+            own, total = self.loader.sampler.counts(step)
+            yield LabelledBatch(_crop_major([crop]), send(self.labels[indices[:own]], self.device), total)
 
     def close(self) -> None:
         self.loader.close()

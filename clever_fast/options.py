@@ -8,6 +8,7 @@ from clever_fast.errors import UserError
 from clever_fast.import_paths import find, import_path
 from clever_fast.methods import METHODS, Method, MethodConfig
 from clever_fast.models import BACKBONES, Backbone, find_backbone
+from clever_fast.models.vit import antialias_positions
 from clever_fast.ops.selection import Kernels
 from clever_fast.pipelines.policies import POLICIES, Policy
 
@@ -37,6 +38,8 @@ class Recipe:
         weight_decay_end: where its cosine ends.
         decay_vectors: biases and vectors, BatchNorm's too, are decayed as well, as in SimSiam's code.
         clip_grad: largest norm of each parameter tensor's gradient; 0 for none.
+        antialiased_positions: resize a ViT's position embeddings to other crop sizes as timm does, antialiased, and not
+            as the released code does. Runs that were begun before this option was there did so.
         seed: of the weights, the order of the samples, every crop and the drop path.
     """
 
@@ -60,6 +63,7 @@ class Recipe:
     weight_decay_end: float = 0.4
     decay_vectors: bool = False
     clip_grad: float = 3.0
+    antialiased_positions: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -84,10 +88,6 @@ class Recipe:
         """The peak learning rate: linear scaling with the whole batch."""
         return self.base_lr * self.batch_size / 256
 
-    def build(self) -> Method:
-        """The method with new weights on the CPU, drawn from torch's generator."""
-        return self.method.build(self.backbone, self.drop_path)
-
     @property
     def views(self) -> Policy:
         """The policy at this recipe's crop sizes and counts."""
@@ -98,6 +98,11 @@ class Recipe:
             global_scale=self.global_scale,
             max_blur=self.max_blur,
         )
+
+    def build(self) -> Method:
+        """The method with its initial weights, on the CPU."""
+        method = self.method.build(self.backbone, self.drop_path)
+        return antialias_positions(method) if self.antialiased_positions else method
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested values; what checkpoints keep and compare.
@@ -120,12 +125,13 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Recipe":
-        """The inverse of `as_dict`.
+        """The inverse of `as_dict`; options that the saved recipe's version had not are as they were then.
 
         Raises:
             UserError: a key or name that this version does not know.
         """
         try:
+            plain = with_former_defaults(plain)
             method, backbone, policy = dict(plain["method"]), plain["backbone"], plain["policy"]
             name = method.pop("name")
             return cls(
@@ -138,6 +144,14 @@ class Recipe:
             )
         except (KeyError, TypeError) as error:
             raise UserError(f"not a recipe of this version of clever_fast: {error}") from error
+
+
+def with_former_defaults(plain: dict[str, Any]) -> dict[str, Any]:
+    """A saved recipe, completed by what its version did where it had no option yet."""
+    siamese = plain["method"]["name"] in ("simsiam", "ddcl")
+    method = {"train_projector_bias": True, "hidden": None} if siamese else {}
+    positions = plain["backbone"].startswith("vit_")
+    return {"antialiased_positions": positions, **plain, "method": method | plain["method"]}
 
 
 Logger = Literal["tensorboard", "wandb", "trackio"]

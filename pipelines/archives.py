@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -62,9 +63,9 @@ def _cub200(data: Path, train: bool) -> tuple[list[str], Labelled]:
     return list(table("classes").values()), images
 
 
-def _flowers102(data: Path, train: bool) -> tuple[list[str], Labelled]:
+def _flowers102(data: Path, train: bool, *, splits: tuple[str, ...] = ("trnid",)) -> tuple[list[str], Labelled]:
     labels = read_array(data / "imagelabels.mat", "labels")
-    splits = ("trnid", "valid") if train else ("tstid",)
+    splits = splits if train else ("tstid",)
     numbers = [int(number) for split in splits for number in read_array(data / "setid.mat", split)]
     images = [(f"jpg/image_{number:05d}.jpg", int(labels[number - 1]) - 1) for number in numbers]
     return [str(i) for i in range(1, int(labels.max()) + 1)], images
@@ -89,6 +90,14 @@ def _words(file: Path) -> list[list[str]]:
     return [line.split() for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
 
 
+FLOWERS102 = Archive(
+    "Oxford Flowers-102",
+    ("102flowers.tgz", "imagelabels.mat", "setid.mat"),
+    "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
+    ("jpg", "imagelabels.mat", "setid.mat"),
+    _flowers102,
+)
+
 ARCHIVES = {
     "cub200": Archive(
         "CUB-200-2011",
@@ -100,13 +109,8 @@ ARCHIVES = {
         ),
         _cub200,
     ),
-    "flowers102": Archive(
-        "Oxford Flowers-102",
-        ("102flowers.tgz", "imagelabels.mat", "setid.mat"),
-        "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
-        ("jpg", "imagelabels.mat", "setid.mat"),
-        _flowers102,
-    ),
+    "flowers102": FLOWERS102,
+    "flowers102_valid": replace(FLOWERS102, read=partial(_flowers102, splits=("trnid", "valid"))),
     "food101": Archive(
         "Food-101",
         ("food-101.tar.gz",),

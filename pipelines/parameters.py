@@ -32,8 +32,9 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 class Sampler:
     """Which images a step sees, and how each of their views is made.
 
-    sizes: (n, 2) width and height of each image in pixels. batch_size: images of one step over all processes. Raises
-    UserError for a batch that is larger than the data or that the processes cannot share evenly.
+    sizes: (n, 2) width and height of each image in pixels. batch_size: images of one step over all processes. partial:
+    an epoch ends with the images that are left over; otherwise they are dropped. Raises UserError for a batch that the
+    processes cannot share evenly, or that is larger than the data and would leave nothing.
     """
 
     def __init__(
@@ -45,12 +46,13 @@ class Sampler:
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
+        partial: bool = False,
     ):
         if batch_size < 1 or batch_size % world_size:
             raise UserError(
                 f"{world_size} processes cannot share a batch of {batch_size} images: take a multiple of {world_size}"
             )
-        if batch_size > len(sizes):
+        if batch_size > len(sizes) and not partial:
             raise UserError(
                 f"a batch of {batch_size} is larger than the data ({len(sizes)} readable images): make it smaller"
             )
@@ -60,21 +62,35 @@ class Sampler:
         self.sizes = sizes
         self.views = views
         self.seed = seed
-        self.steps_per_epoch = len(sizes) // batch_size
+        self.steps_per_epoch = -(-len(sizes) // batch_size) if partial else len(sizes) // batch_size
         self.crops = sum(view.count for view in views)
         self._batch_size = batch_size
-        self._local_size = batch_size // world_size
-        self._rank = rank
+        self._rank, self._world_size = rank, world_size
 
     def epoch(self, step: int) -> int:
         """The epoch of a global step."""
         return step // self.steps_per_epoch
 
     def indices(self, step: int) -> np.ndarray:
-        """(n,) int64: the images of this process at a global step. The last, partial batch of an epoch is dropped."""
+        """(n,) int64: the images of this process at a global step, as many for all processes.
+
+        Where a partial batch cannot be shared evenly, the last processes get some of its images again, at the end.
+        """
+        batch = self._batch(step)
+        share = -(-len(batch) // self._world_size)
+        return batch[np.arange(self._rank * share, (self._rank + 1) * share) % len(batch)]
+
+    def counts(self, step: int) -> tuple[int, int]:
+        """How many of this process's images at a step no process before it has, and the images of the whole step."""
+        total = len(self._batch(step))
+        share = -(-total // self._world_size)
+        return min(max(total - self._rank * share, 0), share), total
+
+    def _batch(self, step: int) -> np.ndarray:
+        """The images of all processes."""
         epoch, batch = divmod(step, self.steps_per_epoch)
-        first = batch * self._batch_size + self._rank * self._local_size
-        return _permutation(len(self.sizes), self.seed, epoch)[first : first + self._local_size]
+        first = batch * self._batch_size
+        return _permutation(len(self.sizes), self.seed, epoch)[first : first + self._batch_size]
 
     def parameters(
         self, indices: np.ndarray, epoch: int, *, images: np.ndarray | None = None

@@ -28,10 +28,11 @@ def _elastic(alpha: int) -> Elastic:
 
 COLOR, ROTATION = ColorJitter(0.4, 0.4, 0.4, 0.1, probability=1.0), Rotation(90.0)
 ORIG = Perturbation("Orig", bicubic=True)
+BILINEAR = Perturbation("Orig")  # as SimSiam's and DDCL's released code resizes
 PUBLISHED = (
     ORIG,
     Perturbation("CJ", (COLOR,)),
-    Perturbation("CJ+Flip", (COLOR, Flip())),
+    Perturbation("CJ+Flip", (COLOR, Flip(probability=1.0))),
     Perturbation("CJ+Ro", (ROTATION, COLOR)),
     *(Perturbation(f"CJ+Ro+ET{alpha}", (ROTATION, COLOR, _elastic(alpha))) for alpha in (50, 100, 150)),
 )

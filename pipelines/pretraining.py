@@ -116,7 +116,7 @@ class PretrainingLoader:
     batch_size: over all processes. start_step: global step of the first batch, in epoch start_step // steps_per_epoch.
     hw_decoder_load, preallocate: of the GPU's decoder, see decoding.decode. affinity: pins DALI's threads near the GPU.
     stream: returns the CUDA stream that will read the next crops; they are then ordered on it and the host waits for
-    nothing. Without it the host waits until they are made.
+    nothing. Without it the host waits until they are made. partial: an epoch's last batch may be smaller, see Sampler.
     A file that breaks after the manifest was written is replaced by the next readable one, from that very step on and
     for the rest of the run; `replaced` holds its path and the reason.
     """
@@ -139,10 +139,10 @@ class PretrainingLoader:
         preallocate: tuple[int, int] = (0, 0),
         affinity: bool = False,
         stream: Callable[[], Any] | None = None,
+        partial: bool = False,
     ):
-        self.sampler = Sampler(
-            manifest.sizes, policy.views, seed=seed, batch_size=batch_size, rank=rank, world_size=world_size
-        )
+        shares = {"rank": rank, "world_size": world_size, "partial": partial}
+        self.sampler = Sampler(manifest.sizes, policy.views, seed=seed, batch_size=batch_size, **shares)
         self.steps_per_epoch = self.sampler.steps_per_epoch
         self.replaced: dict[str, str] = {}
         self._manifest = manifest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
-from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import ElasticTransform, InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 from clever_fast.pipelines import augmentations as ours
@@ -28,6 +28,15 @@ def elastic(picture: Image.Image, pixels: np.ndarray) -> Image.Image:
     y, x = np.mgrid[:size, :size]
     displacement = (pixels - np.stack([x, y], axis=-1)) * 2 / size
     return tv.elastic(picture, torch.from_numpy(displacement[None].astype(np.float32)))
+
+
+def displacements(size: int, count: int, seed: int = 0, alpha: float = 100.0) -> np.ndarray:
+    """(count, size, size, 2) float32, (x, y) in pixels: torchvision's random elastic displacements."""
+    transform, images = ElasticTransform(alpha=alpha), [torch.empty(3, size, size)]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        drawn = [transform.make_params(images)["displacement"][0].numpy() for _ in range(count)]
+    return np.stack(drawn) * size / 2
 
 
 def adjust(picture: Image.Image, name: str, value: float) -> Image.Image:

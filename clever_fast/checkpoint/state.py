@@ -12,7 +12,7 @@ import torch
 from clever_fast.environment import commit
 from clever_fast.errors import UserError
 from clever_fast.methods import Method
-from clever_fast.options import Recipe
+from clever_fast.options import Recipe, with_former_defaults
 
 FORMAT = 1
 NEWEST, TEMPORARY = "checkpoint.pth", "checkpoint.tmp"
@@ -128,7 +128,7 @@ def differences(saved: dict[str, Any], wanted: dict[str, Any], prefix: str) -> l
 
 def refuse_other(path: Path, state: dict[str, Any], recipe: Recipe, data: dict[str, Any]) -> None:
     """Raise UserError if a checkpoint is of another recipe or other data, naming every differing key."""
-    differing, before = differences(state["recipe"], recipe.as_dict(), "recipe"), state["data"]
+    differing, before = differences(with_former_defaults(state["recipe"]), recipe.as_dict(), "recipe"), state["data"]
     if before != data and not differing:
         counts = [f"{found['images']:,} readable images of {found['classes']:,} classes" for found in (before, data)]
         others = ", other ones" if counts[0] == counts[1] else ""

@@ -2,10 +2,10 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from clever_fast.commands.segmentation import saliency, video
-from clever_fast.commands.session import Inputs, open_inputs, publish, say
+from clever_fast.commands.session import Inputs, Opened, open_inputs, publish, say
 from clever_fast.encoders.encoder import untrained
 from clever_fast.errors import find
 from clever_fast.evaluate import labelled
@@ -14,6 +14,7 @@ from clever_fast.evaluate.finetune import finetune as evaluate_finetuned
 from clever_fast.evaluate.heads import Fitting
 from clever_fast.evaluate.knn import compare
 from clever_fast.evaluate.linear import linear as evaluate_linear
+from clever_fast.evaluate.protocol import PROTOCOLS
 from clever_fast.evaluate.results import Results
 from clever_fast.evaluate.robustness import robustness as evaluate_robustness
 from clever_fast.evaluate.rotation import rotation as evaluate_rotation
@@ -54,21 +55,25 @@ def linear(
     fitting: Fitting,
     *,
     augment: Literal["crops", "off"] = "crops",
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
     perturbations: tuple[str, ...] = PUBLISHED_NAMES,
 ) -> None:
     """Accuracy of linear classifiers of frozen features, on test images as they are and perturbed.
 
-    All parts and learning rates are trained in one pass over the data. The table shows each part at the learning rate
-    that does best on the unperturbed test images; --lrs [0.001] fixes it.
+    By default the protocol of the released code, with its one learning rate and the best epoch. Given several --lrs,
+    all are trained in one pass over the data, and the table shows each part at the one that does best on the
+    unperturbed test images.
 
     Args:
         augment: a new random crop and flip of each training image in every epoch; or off, which encodes them once.
+        interpolation: of those crops, antialiased.
         perturbations: of the test images, by name.
     """
     chosen = _perturbations(perturbations)
     with open_inputs(inputs) as opened:
-        rows = evaluate_linear(*opened, fitting, perturbations=chosen, augment=augment == "crops")
-        about = asdict(fitting) | {"augment": augment, "lr shown": CHOSEN}
+        options = {"augment": augment == "crops", "interpolation": interpolation}
+        rows = evaluate_linear(*opened, fitting, perturbations=chosen, **options)
+        about = _about(opened, fitting, published=True) | {"augment": augment, "interpolation": interpolation}
         found = Results("linear", "Linear classification: accuracy in %", rows, ("part",), "test", about)
         publish(inputs, opened, found)
 
@@ -92,7 +97,7 @@ def robustness(
     with open_inputs(inputs) as opened:
         options = {"perturbations": chosen, "neighbours": neighbours}
         rows = evaluate_robustness(*opened, fitting, classifiers=classifiers, **options)
-        about = asdict(fitting) | {"augment": "off", "lr shown": CHOSEN}
+        about = _about(opened, fitting, published=False) | {"augment": "off"}
         title = "Robustness: accuracy in % on perturbed test images"
         publish(inputs, opened, Results("robustness", title, rows, ("classifier", "part"), "test", about))
 
@@ -105,7 +110,7 @@ def rotation(inputs: Inputs, fitting: Fitting) -> None:
     """
     with open_inputs(inputs) as opened:
         rows = evaluate_rotation(*opened, fitting)
-        about = asdict(fitting) | {"augment": "off", "lr shown": CHOSEN}
+        about = _about(opened, fitting, published=False) | {"augment": "off"}
         title = "Rotation: accuracy in %, of classes (upright, rotated) and of the angle (four-fold)"
         publish(inputs, opened, Results("rotation", title, rows, ("part",), "test", about))
 
@@ -118,7 +123,9 @@ def finetune(inputs: Inputs, settings: Finetuning) -> None:
     with open_inputs(_whole(inputs)) as opened:
         rows = evaluate_finetuned(*opened, settings, say=say)
         title = "Fine-tuning: accuracy in %"
-        publish(inputs, opened, Results("finetune", title, rows, ("part",), "epoch", asdict(settings)))
+        rows = [row | {"report": settings.report.replace("_", " ")} for row in rows]
+        about = asdict(settings.under(PROTOCOLS[opened.encoder.protocol], few=False))
+        publish(inputs, opened, Results("finetune", title, rows, ("part",), "report", about))
 
 
 def semi(
@@ -144,7 +151,13 @@ def semi(
             few = {f"{100 * share:g} %": labelled.balanced_share(bank, share, settings.seed) for share in shares}
         rows = evaluate_semi(encoder, few, query, accelerator, settings, say=say)
         title = "Semi-supervised: accuracy in % with few labels"
-        publish(inputs, opened, Results("semi", title, rows, ("part",), "labels", asdict(settings)))
+        about = asdict(settings.under(PROTOCOLS[encoder.protocol], few=True))
+        publish(inputs, opened, Results("semi", title, rows, ("part",), "labels", about))
+
+
+def _about(opened: Opened, fitting: Fitting, *, published: bool) -> dict[str, Any]:
+    """The settings that were used, for the results."""
+    return asdict(fitting.under(PROTOCOLS[opened.encoder.protocol], published=published)) | {"lr shown": CHOSEN}
 
 
 def _whole(inputs: Inputs) -> Inputs:

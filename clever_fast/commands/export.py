@@ -30,18 +30,18 @@ def export(
     if out.suffix != ENDINGS[format]:
         raise UserError(f"--out {out} does not end in {ENDINGS[format]}, as --format {format} does")
     found = source.load()
-    encoder, network = found.network.eval(), recognise(found.network.state_dict())
-    about = description(encoder, network, found.parts, found.size, origin=found.origin)
+    encoder, known = found.network.eval(), recognise(found.network.state_dict())
+    about = description(encoder, known, found.parts, found.size, origin=found.origin, protocol=found.protocol)
     note = ""
     try:
         if format == "safetensors":
             write_safetensors(out, encoder, about)
             note = f", described in {out.with_suffix('.json').name}"
         elif format == "timm":
-            note = f", for timm.create_model({write_timm(out, encoder, network)!r}, num_classes=0)"
+            note = f", for timm.create_model({write_timm(out, encoder, known)!r}, num_classes=0)"
         else:
             write_onnx(out, encoder, about)
             note = f", images (N, 3, {found.size}, {found.size}) to features (N, {encoder.embed_dim})"
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from None
-    print(f"{out}: {network} of {found.origin}{note}, {out.stat().st_size / 2**20:.1f} MiB")
+    print(f"{out}: {known} of {found.origin}{note}, {out.stat().st_size / 2**20:.1f} MiB")

@@ -22,6 +22,7 @@ from clever_fast.pipelines.archives import ARCHIVES, open_archive
 from clever_fast.pipelines.manifest import Manifest, open_manifest
 
 Device = Literal["auto", "cuda", "cpu"]
+Dataset = Literal["folders", "cub200", "flowers102", "flowers102_valid", "food101", "pets"]
 FILE_WIDTH = 200  # columns of a table that no terminal shows
 
 
@@ -31,16 +32,20 @@ class Inputs(EncoderSource):
 
     Args:
         data: folder with train/ and val/ or test/, each of class folders; or where a published archive is unpacked.
-        dataset: how `data` is laid out: class folders, or as the official archives of that data set unpack.
+        dataset: how `data` is laid out: class folders, or as the official archives of that data set unpack;
+            flowers102_valid trains on its validation images as well.
         classes: file with one class folder a line, for a subset.
+        protocol: of the released code: dino, which is CLeVER's too, or simsiam, which is DDCL's; by default that of the
+            run's method, and dino for weights that do not tell. `knn` is the same in both.
         parts: of the features, such as [all,IR,EF]; all that there are by default.
         out: folder for the results; by default the run's, or results/NAME for --weights NAME.pth.
         device: where to compute.
     """
 
     data: Path
-    dataset: Literal["folders", "cub200", "flowers102", "food101", "pets"] = "folders"
+    dataset: Dataset = "folders"
     classes: Path | None = None
+    protocol: Literal["dino", "simsiam"] | None = None
     parts: tuple[str, ...] | None = None
     out: Path | None = None
     device: Device = "auto"
@@ -60,6 +65,8 @@ def open_inputs(inputs: Inputs) -> Iterator[Opened]:
     """What the inputs name, checked before anything long begins; the process group ends with it."""
     distributed.adopt_slurm_variables()
     encoder = inputs.load()
+    if inputs.protocol:
+        encoder = encoder.replace(protocol=inputs.protocol)
     if inputs.parts:
         encoder = encoder.with_parts(inputs.parts)
     make_folder(_folder(inputs))
@@ -122,6 +129,7 @@ def publish(inputs: Inputs, opened: Opened, found: Results) -> None:
         return
     about: dict[str, Any] = {
         "encoder": opened.encoder.origin,
+        "protocol": opened.encoder.protocol,
         "data": str(inputs.data),
         "bank": len(opened.bank),
         "queries": len(opened.query),

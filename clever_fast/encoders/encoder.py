@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from clever_fast import checkpoint
-from clever_fast.encoders.weights import read_encoder
+from clever_fast.encoders.networks import NetworkName
+from clever_fast.encoders.weights import encoder_of, read_encoder
 from clever_fast.errors import UserError
 from clever_fast.methods import Method
 from clever_fast.models import Encoder
@@ -23,11 +25,12 @@ class TrainedEncoder(Encoder):
         parts: slices of a feature vector by name; "all" is always there, CLeVER and DDCL have "IR" and "EF" too.
         size: pixels of the side of the images that it was trained on.
         origin: where it comes from, for people.
+        protocol: by which the released code of its method is evaluated: dino or simsiam.
     """
 
-    def __init__(self, network: nn.Module, parts: dict[str, slice], size: int, origin: str):
+    def __init__(self, network: nn.Module, parts: dict[str, slice], size: int, origin: str, protocol: str = "dino"):
         super().__init__()
-        self.network, self.parts, self.size, self.origin = network, parts, size, origin
+        self.network, self.parts, self.size, self.origin, self.protocol = network, parts, size, origin, protocol
 
     @property
     def embed_dim(self) -> int:
@@ -52,7 +55,12 @@ class TrainedEncoder(Encoder):
                 raise UserError(
                     f"the features of {self.origin} have no part {name!r}; there is {', '.join(self.parts)}"
                 )
-        return TrainedEncoder(self.network, {name: self.parts[name] for name in names}, self.size, self.origin)
+        return self.replace(parts={name: self.parts[name] for name in names})
+
+    def replace(self, **changes: Any) -> "TrainedEncoder":
+        """An encoder that differs in the arguments named; the rest is shared."""
+        own = {name: getattr(self, name) for name in ("network", "parts", "size", "origin", "protocol")}
+        return TrainedEncoder(**(own | changes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +71,13 @@ class EncoderSource:
         run: folder of a pretraining run.
         weights: a file of weights instead of a run, of this project or another.
         backbone: the network that the weights are of, where they do not tell.
+        network: student or teacher, of a run or a file that has both; by default the one that is evaluated.
     """
 
     run: Path | None = None
     weights: Path | None = None
     backbone: str | None = None
+    network: NetworkName | None = None
 
     def load(self) -> TrainedEncoder:
         """The encoder on the CPU in eval mode.
@@ -78,27 +88,31 @@ class EncoderSource:
         if (self.run is None) == (self.weights is None):
             raise UserError("name what to evaluate: either --run RUN or --weights FILE")
         if self.weights is not None:
-            return TrainedEncoder(*read_encoder(self.weights, self.backbone), origin=str(self.weights))
+            network, parts, size, protocol = read_encoder(self.weights, self.backbone, self.network)
+            return TrainedEncoder(network, parts, size, str(self.weights), protocol)
         if self.backbone is not None:
             raise UserError(f"--backbone {self.backbone} belongs to --weights; a run knows its own")
         method, recipe, step = load_run(self.run)
-        return TrainedEncoder(method.encoder.eval(), method.parts(), recipe.global_size, f"{self.run}, step {step}")
+        network = encoder_of(method, recipe, self.network).eval()
+        origin = f"{self.run}, step {step}" + f", {self.network}" * bool(self.network)
+        return TrainedEncoder(network, method.parts(), recipe.global_size, origin, recipe.method.protocol)
 
 
-def load_encoder(source: str | Path, backbone: str | None = None) -> TrainedEncoder:
+def load_encoder(source: str | Path, backbone: str | None = None, network: NetworkName | None = None) -> TrainedEncoder:
     """The encoder of a run's folder or of a file of weights, on the CPU in eval mode.
 
     Args:
-        source: folder of a pretraining run, or a checkpoint or safetensors file of this project, DINO, CLeVER, timm,
-            torchvision or VMamba.
+        source: folder of a pretraining run, or a file of weights that `read_encoder` knows.
         backbone: name of the network that the weights are of, where they do not tell.
+        network: student or teacher, where there are both; None for the one that is evaluated.
 
     Raises:
         UserError: there is no such run or file, or its weights do not fit.
     """
     path = Path(source)
     is_run = path.is_dir()
-    return EncoderSource(run=path if is_run else None, weights=None if is_run else path, backbone=backbone).load()
+    run, weights = (path, None) if is_run else (None, path)
+    return EncoderSource(run=run, weights=weights, backbone=backbone, network=network).load()
 
 
 def untrained(run: Path) -> TrainedEncoder:
@@ -106,7 +120,8 @@ def untrained(run: Path) -> TrainedEncoder:
     recipe = Recipe.from_dict(checkpoint.load(_checkpoint(run))["recipe"])
     torch.manual_seed(recipe.seed)
     method = recipe.build()
-    return TrainedEncoder(method.encoder, method.parts(), recipe.global_size, f"{recipe.backbone.name}, untrained")
+    origin = f"{recipe.backbone.name}, untrained"
+    return TrainedEncoder(method.encoder, method.parts(), recipe.global_size, origin, recipe.method.protocol)
 
 
 def load_run(run: Path) -> tuple[Method, Recipe, int]:

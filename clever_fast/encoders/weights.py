@@ -1,4 +1,4 @@
-"""Encoders out of files of weights: our own, released DINO and CLeVER, timm, torchvision, VMamba.
+"""Encoders out of files of weights: our own, and released or trained by other projects.
 
 A file is only read, never run: pickles load with weights_only, and of the classes that released checkpoints hold beside
 their tensors argparse.Namespace alone is let in.
@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -19,12 +19,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clever_fast import checkpoint
+from clever_fast.encoders.networks import NetworkName, find_network
 from clever_fast.errors import UserError
+from clever_fast.methods import METHODS, Method
 from clever_fast.models import BACKBONES, Backbone, find_backbone
+from clever_fast.models.vit import resize_positions
+from clever_fast.options import Recipe
 
-CONTAINERS = ("teacher", "model", "state_dict")  # where a checkpoint keeps the weights; DINO evaluates the teacher
-PREFIXES = ("module.", "_orig_mod.", "backbone.")  # of DDP, torch.compile and DINO's MultiCropWrapper
-HEADS = ("head", "head2", "fc", "classifier.head")  # projection heads and classifiers, which are left out
+CONTAINERS = ("model", "state_dict")  # where a checkpoint keeps the weights, but for DINO's student and teacher
 SIZE = 224  # pixels for which released weights were trained
 LISTED = 4  # keys that an error names
 
@@ -32,16 +34,28 @@ Parts = dict[str, slice]
 Differences = tuple[list[str], list[str], list[str]]  # missing, unknown, of another shape
 
 
-def read_encoder(path: Path, backbone: str | None = None) -> tuple[nn.Module, Parts, int]:
-    """An encoder with every weight of a file, on the CPU in eval mode; says what it left out.
+class Read(NamedTuple):
+    """What a file holds.
+
+    network: images (N, 3, S, S) -> features (N, D), on the CPU in eval mode. parts: of the features. size: the S it was
+    made for. protocol: by which the released code evaluates such files, as of `Encoder`.
+    """
+
+    network: nn.Module
+    parts: Parts
+    size: int
+    protocol: str = "dino"
+
+
+def read_encoder(path: Path, backbone: str | None = None, network: NetworkName | None = None) -> Read:
+    """An encoder with every weight of a file; says what it left out.
 
     Args:
         path: checkpoint.pth or encoder.safetensors of a run, a file of `clever-fast export`, or a checkpoint of DINO,
-            CLeVER (teacher), timm, torchvision or VMamba.
+            CLeVER, SimSiam, DDCL, MoCo v3, VICReg, solo-learn, Lightning, timm, torchvision or VMamba.
         backbone: the name of the network; None finds it by the weights' names and shapes.
-
-    Returns:
-        The encoder (images (N, 3, S, S) -> features (N, D)), the parts of its features, and the size S it was made for.
+        network: student or teacher, where a file has both; None for the one that is evaluated: DINO's and CLeVER's
+            teacher, and the trained network of the others.
 
     Raises:
         UserError: no such file, nothing that can be read safely, no backbone of ours, or weights missing or unknown.
@@ -50,20 +64,53 @@ def read_encoder(path: Path, backbone: str | None = None) -> tuple[nn.Module, Pa
     if not path.is_file():
         raise UserError(f"{path} is {'a folder' if path.is_dir() else 'not there'}: give a file of weights")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path, backbone)
+        return _read_safetensors(path, backbone, network)
     content = _load(path)
     if "recipe" in content and "format" in content:
         method, recipe, _ = checkpoint.load_method(path)
         _refuse_other(path, recipe.backbone.name, backbone)
-        return method.encoder.eval(), method.parts(), recipe.global_size
+        encoder = encoder_of(method, recipe, network)
+        return Read(encoder.eval(), method.parts(), recipe.global_size, recipe.method.protocol)
+    if isinstance(content.get("teacher"), dict) or isinstance(content.get("student"), dict):
+        chosen = network or ("teacher" if "teacher" in content else "student")
+        if not isinstance(content.get(chosen), dict):
+            raise UserError(
+                f"{path} holds {', '.join(map(repr, content))}, no {chosen!r}: leave out --network {network}"
+            )
+        content, network = content[chosen], None
+        print(f"{path}: taking {chosen!r}")
     for key in CONTAINERS:
         if isinstance(content.get(key), dict):
             content = content[key]
             print(f"{path}: taking {key!r}")
             break
-    weights, heads = _without_heads(path, _tensors(path, content))
-    encoder = _encoder(path, weights, backbone)
-    return encoder, _parts(heads, encoder.embed_dim), SIZE
+    return _read(path, _tensors(path, content), backbone, network)
+
+
+def encoder_of(method: Method, recipe: Recipe, network: NetworkName | None) -> nn.Module:
+    """The encoder of a run's method, or its student's or teacher's.
+
+    Raises:
+        UserError: it has but one network.
+    """
+    if network is None:
+        return method.encoder
+    if not hasattr(method, network):
+        raise UserError(f"a run of {recipe.method.name} has one network: leave out --network {network}")
+    return getattr(method, network).backbone
+
+
+def _read(path: Path, weights: dict[str, Tensor], backbone: str | None, network: NetworkName | None) -> Read:
+    try:
+        found = find_network(weights, network)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if found.prefix:
+        print(f"{path}: taking {found.prefix}*")
+    if found.left_out:
+        print(f"{path}: left out {', '.join(sorted(found.left_out))}, {sum(found.left_out.values())} weights")
+    encoder = _encoder(path, found.weights, backbone)
+    return Read(encoder, _parts(found.heads, encoder.embed_dim), SIZE, found.protocol)
 
 
 def recognise(weights: dict[str, Tensor], names: Iterable[str] = BACKBONES) -> Backbone:
@@ -126,46 +173,26 @@ def _encoder(path: Path, weights: dict[str, Tensor], backbone: str | None) -> nn
 
 
 def _resampled(path: Path, embedding: Tensor, encoder: nn.Module) -> Tensor:
-    """Position embeddings (1, 1 + n, D) of another image size, interpolated as timm does: bicubic, antialiased."""
-    from timm.layers import resample_abs_pos_embed
-
+    """Position embeddings (1, 1 + n, D) of another image size, interpolated to the encoder's."""
     grid, count = encoder.patch_embed.grid_size, embedding.shape[1] - 1
     side = round(count**0.5)
     if side * side != count:
         raise UserError(f"{path}: {count} position embeddings are no square of patches")
     print(f"{path}: position embeddings of {side} x {side} patches interpolated to {grid[0]} x {grid[1]}")
-    return resample_abs_pos_embed(embedding, new_size=grid, verbose=False)
-
-
-def _without_heads(path: Path, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The backbone's weights and the heads', the wrappers' prefixes taken off; says which heads there are."""
-    kept, heads = {}, {}
-    for name, tensor in weights.items():
-        for prefix in PREFIXES:
-            name = name.removeprefix(prefix)
-        place = heads if _head_of(name) else kept
-        if name in place:
-            raise UserError(f"{path} holds {name} twice, with and without {' or '.join(PREFIXES)}: keep one of them")
-        place[name] = tensor
-    if heads:
-        print(f"{path}: left out {', '.join(sorted({f'{_head_of(name)}.*' for name in heads}))}, {len(heads)} weights")
-    return kept, heads
-
-
-def _head_of(name: str) -> str | None:
-    return next((head for head in HEADS if name.startswith(f"{head}.")), None)
+    return resize_positions(embedding, grid)
 
 
 def _parts(heads: dict[str, Tensor], features: int) -> Parts:
-    """CLeVER's two heads tell by their inputs where the feature vector is split."""
-    widths = [heads[name].shape[1] for head in ("head", "head2") if (name := f"{head}.mlp.0.weight") in heads]
+    """CLeVER's two heads, and DDCL's two projectors, tell by their inputs where the feature vector is split."""
     parts = {"all": slice(None)}
-    if len(widths) == 2 and sum(widths) == features:
-        parts |= {"IR": slice(0, widths[0]), "EF": slice(widths[0], None)}
+    for first, second in (("head.mlp.0", "head2.mlp.0"), ("projector_img.0", "projector_aug.0")):
+        widths = [heads[f"{name}.weight"].shape[1] for name in (first, second) if f"{name}.weight" in heads]
+        if len(widths) == 2 and sum(widths) == features:
+            parts |= {"IR": slice(0, widths[0]), "EF": slice(widths[0], None)}
     return parts
 
 
-def _read_safetensors(path: Path, backbone: str | None) -> tuple[nn.Module, Parts, int]:
+def _read_safetensors(path: Path, backbone: str | None, network: NetworkName | None) -> Read:
     try:
         weights = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -173,17 +200,19 @@ def _read_safetensors(path: Path, backbone: str | None) -> tuple[nn.Module, Part
     about = path.with_suffix(".json")
     if not about.exists():
         print(f"{path}: no {about.name} beside it, so its features have no parts and its images {SIZE} px")
-        weights, heads = _without_heads(path, weights)
-        encoder = _encoder(path, weights, backbone)
-        return encoder, _parts(heads, encoder.embed_dim), SIZE
+        return _read(path, weights, backbone, network)
     try:
         known = json.loads(about.read_text())
         name, size = known["backbone"], known["size"]
         parts = {part: slice(*channels) for part, channels in known["parts"].items()}
+        method = known.get("recipe", {}).get("method", {}).get("name")
+        protocol = METHODS[method].protocol if method else known.get("protocol", "dino")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{about} does not describe {path.name} ({error}): export it again, or remove it") from None
     _refuse_other(path, name, backbone)
-    return _encoder(path, weights, name), parts, size
+    if network:
+        raise UserError(f"{path} holds one network: leave out --network {network}")
+    return Read(_encoder(path, weights, name), parts, size, protocol)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -212,7 +241,7 @@ def _tensors(path: Path, content: dict[str, Any]) -> dict[str, Tensor]:
     if odd or not content:
         raise UserError(
             f"{path} holds {', '.join(odd[:LISTED]) or 'nothing'}; expected weights, or one of the keys "
-            f"{', '.join(CONTAINERS)}"
+            f"teacher, student, {', '.join(CONTAINERS)}"
         )
     return content
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -107,7 +106,7 @@ def for_linear(encoder: TrainedEncoder) -> TrainedEncoder:
     for name, part in encoder.parts.items():
         start, stop, _ = part.indices(network.embed_dim)
         parts[name] = slice(before + start if start else 0, before + stop)
-    return replace(encoder, network=tokens, parts=parts)
+    return encoder.replace(network=tokens, parts=parts)
 
 
 class ClassTokens(nn.Module):

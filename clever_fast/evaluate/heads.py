@@ -1,7 +1,9 @@
 """Linear classifiers of many parts and learning rates, trained side by side on the same features."""
 
+import copy
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 import torch
@@ -10,9 +12,13 @@ from torch import Tensor
 from clever_fast import distributed, schedules
 from clever_fast.data import send
 from clever_fast.errors import UserError
+from clever_fast.evaluate import metrics
 from clever_fast.evaluate.features import Labelled
+from clever_fast.evaluate.protocol import Protocol, Report
 from clever_fast.pipelines.parameters import Sampler
 from clever_fast.progress import images_bar
+
+Share = tuple[Tensor, Tensor, int]  # a rank's features (n, D) and labels (n,) of a step, and the labels of all ranks
 
 MOMENTUM = 0.9
 STD = 0.01  # of the initial weights
@@ -22,27 +28,45 @@ STD = 0.01  # of the initial weights
 class Fitting:
     """How linear classifiers are trained and tested; SGD with momentum 0.9 and no weight decay.
 
+    What is None is the protocol's, or what the released code does; `under` puts it in.
+
     Args:
-        epochs: passes over the training images.
+        epochs: passes over the training images; 100, or 200 by SimSiam's protocol, by default.
         batch_size: images of one step over all processes together.
         lrs: learning rates for a batch of 256, each with a classifier of its own for every part; the rate used is
-            lr * batch_size / 256.
+            lr * batch_size / 256. By default `linear` takes the released one, 0.001 or by SimSiam's protocol 30, and
+            the others six.
+        report: of the unperturbed test images, the accuracy of the best epoch, which is chosen on these very images, or
+            of the last; best_epoch, as released, in `linear`, and last in the others by default.
         repetitions: of every random perturbation of the test images, for the spread.
         seed: of the classifiers' weights, the crops, the order and the perturbations.
     """
 
-    epochs: int = 100
+    epochs: int | None = None
     batch_size: int = 256
-    lrs: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+    lrs: tuple[float, ...] | None = None
+    report: Report | None = None
     repetitions: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "repetitions"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.lrs or min(self.lrs) <= 0:
+        if self.lrs is not None and not (self.lrs and min(self.lrs) > 0):
             raise UserError(f"learning rates of {list(self.lrs)}: give one or more above 0")
+
+    def under(self, protocol: Protocol, *, published: bool) -> "Fitting":
+        """These settings with the protocol's where there is None.
+
+        published: of `linear`, whose protocol is published, or of one that is not.
+        """
+        return replace(
+            self,
+            epochs=self.epochs or protocol.linear_epochs,
+            lrs=self.lrs or ((protocol.linear_lr,) if published else protocol.rates),
+            report=self.report or ("best_epoch" if published else "last"),
+        )
 
 
 class Heads:
@@ -79,15 +103,16 @@ class Heads:
         return torch.cat([self.logits(rows, part).argmax(2) for rows in features.split(chunk)]).T
 
     @torch.no_grad()
-    def step(self, features: Tensor, labels: Tensor, factor: float = 1.0) -> None:
+    def step(self, features: Tensor, labels: Tensor, total: int, factor: float = 1.0) -> None:
         """One step of SGD for every classifier; features (n, D), labels (n,): this rank's share of the batch.
 
-        factor: of all learning rates, the schedule's.
+        total: of all ranks, whose shares may differ. factor: of all learning rates, the schedule's.
         """
+        scale = distributed.world_size() / total  # of which the mean over the ranks is taken
         for name, part in self.parts.items():
             error = self.logits(features, name).softmax(2)
             error.scatter_add_(2, labels[:, None, None].expand(-1, error.shape[1], 1), -torch.ones_like(error[..., :1]))
-            error = error.flatten(1) / len(features)
+            error = error.flatten(1) * scale
             gradients = error.T @ features[:, part], error.sum(0)[:, None]
             values = self.weights[name], self.biases[name]
             for value, momentum, gradient in zip(values, self.momenta[name], gradients, strict=True):
@@ -95,32 +120,66 @@ class Heads:
                 value.sub_(factor * self.lrs * momentum)
 
 
-def fit(heads: Heads, batches: Iterable[Labelled], steps_per_epoch: int, fitting: Fitting) -> None:
-    """Train on this rank's shares of all epochs; the learning rates follow half a cosine, epoch by epoch."""
-    total = fitting.epochs * steps_per_epoch
-    with images_bar("linear classifiers", total * fitting.batch_size, shown=distributed.is_main()) as advance:
-        for step, (features, labels) in zip(range(total), batches, strict=False):
+class BestEpoch:
+    """The classifiers as they were after the epoch in which each did best on some features x (n, D), labels y (n,)."""
+
+    def __init__(self, heads: Heads, test: Labelled):
+        self.test, self.heads = test, copy.copy(heads)
+        self.heads.weights = {part: weight.clone() for part, weight in heads.weights.items()}
+        self.heads.biases = {part: bias.clone() for part, bias in heads.biases.items()}
+        rates = len(heads.lrs) // heads.classes
+        self.accuracy = {part: torch.full((rates,), -1.0, dtype=torch.float64) for part in heads.parts}
+        self.epoch = {part: torch.zeros(rates, dtype=torch.int64) for part in heads.parts}  # counted from 1
+
+    def look(self, heads: Heads, epoch: int) -> None:
+        """Test the classifiers after `epoch` epochs, and keep those that are better than ever before."""
+        x, y = self.test
+        for part in heads.parts:
+            accuracy = metrics.accuracy(heads.predict(x, part), y).cpu()
+            better = accuracy > self.accuracy[part]
+            self.accuracy[part] = accuracy.where(better, self.accuracy[part])
+            self.epoch[part] = self.epoch[part].masked_fill(better, epoch)
+            rows = better.to(x.device).repeat_interleave(heads.classes)[:, None]
+            for kept, now in ((self.heads.weights, heads.weights), (self.heads.biases, heads.biases)):
+                kept[part] = now[part].where(rows, kept[part])
+
+
+def fit(
+    heads: Heads, batches: Iterable[Share], steps_per_epoch: int, fitting: Fitting, best: BestEpoch | None = None
+) -> None:
+    """Train on this rank's shares of all epochs; the learning rates follow half a cosine, epoch by epoch.
+
+    best: looks at the classifiers after every epoch.
+    """
+    steps = fitting.epochs * steps_per_epoch
+    with images_bar("linear classifiers", steps * fitting.batch_size, shown=distributed.is_main()) as advance:
+        for step, (features, labels, total) in zip(range(steps), batches, strict=False):
+            epoch, last = divmod(step + 1, steps_per_epoch)
             factor = schedules.cosine(step // steps_per_epoch, steps=fitting.epochs, start=1.0, end=0.0)
-            heads.step(features, labels, factor)
+            heads.step(features, labels, total, factor)
+            if best and not last:
+                best.look(heads, epoch)
             advance(fitting.batch_size)
 
 
 class CachedBatches:
-    """Batches of features that lie on the device, in a random order that depends on seed and epoch alone."""
+    """Batches of features that lie on the device, in a random order that depends on seed and epoch alone.
+
+    Iterating yields this rank's features and labels of a step, and how many all ranks have; an epoch holds every row.
+    """
 
     def __init__(self, features: Tensor, labels: Tensor, *, batch_size: int, seed: int):
         self.features, self.labels = features, labels
         sizes = np.empty((len(features), 0))
         shares = {"rank": distributed.rank(), "world_size": distributed.world_size()}
-        self.sampler = Sampler(sizes, (), seed=seed, batch_size=batch_size, **shares)
+        self.sampler = Sampler(sizes, (), seed=seed, batch_size=batch_size, partial=True, **shares)
 
     @property
     def steps_per_epoch(self) -> int:
         return self.sampler.steps_per_epoch
 
-    def __iter__(self) -> Iterator[Labelled]:
-        step = 0
-        while True:
-            rows = send(torch.from_numpy(self.sampler.indices(step)), self.features.device)
-            yield self.features[rows], self.labels[rows]
-            step += 1
+    def __iter__(self) -> Iterator[Share]:
+        for step in count():
+            own, total = self.sampler.counts(step)
+            rows = send(torch.from_numpy(self.sampler.indices(step)[:own]), self.features.device)
+            yield self.features[rows], self.labels[rows], total

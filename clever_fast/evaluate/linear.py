@@ -1,6 +1,8 @@
 """Linear classification of frozen features, and of perturbed test images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -10,7 +12,8 @@ from clever_fast.data import LabelledBatches
 from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.evaluate import labelled, metrics
 from clever_fast.evaluate.features import Labelled, features, for_linear, repeated_features
-from clever_fast.evaluate.heads import CachedBatches, Fitting, Heads, fit
+from clever_fast.evaluate.heads import BestEpoch, CachedBatches, Fitting, Heads, Share, fit
+from clever_fast.evaluate.protocol import PROTOCOLS
 from clever_fast.evaluate.results import Row
 from clever_fast.ops import selection
 from clever_fast.pipelines.manifest import Manifest
@@ -26,51 +29,74 @@ def linear(
     *,
     perturbations: Sequence[Perturbation] = PUBLISHED,
     augment: bool = True,
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> list[Row]:
     """Train classifiers of every part and learning rate in one pass over the data, then test them on perturbed images.
 
+    The settings that are None are those of the encoder's protocol.
+
     augment: a random crop and flip of every training image, so one forward pass of the data an epoch; without, the
-    images are encoded once and the features stay on the device.
+    images are encoded once and the features stay on the device. interpolation: of the crops.
     """
     labelled.check(bank, query)
-    encoder = for_linear(encoder)
+    protocol = PROTOCOLS[encoder.protocol]
+    fitting, encoder = fitting.under(protocol, published=True), for_linear(encoder)
     encode = accelerator.place(encoder.network).eval()
+    original = features(encode, query, encoder.size, accelerator, perturbation=protocol.original)
     if augment:
-        heads = _fit_augmented(encode, encoder, bank, accelerator, fitting)
+        fitted = _fit_augmented(encode, encoder, bank, accelerator, fitting, original, interpolation)
     else:
-        train = features(encode, bank, encoder.size, accelerator)
-        heads = fit_cached(train, encoder.parts, len(bank.classes), fitting)
-    rows = []
-    for perturbation in with_original(perturbations):
+        train = features(encode, bank, encoder.size, accelerator, perturbation=protocol.original)
+        fitted = fit_cached(train, encoder.parts, len(bank.classes), fitting, original)
+    rows = fitted.scores([original], {"test": protocol.original.name})
+    for perturbation in without_original(perturbations):
         tests = repeated_features(
             encode, query, encoder.size, accelerator, perturbation, repetitions=fitting.repetitions, seed=fitting.seed
         )
-        rows += scores(heads, tests, fitting, {"test": perturbation.name})
+        rows += fitted.scores(tests, {"test": perturbation.name}, best=protocol.perturbed_by_best)
     return choose(rows)
 
 
-def with_original(perturbations: Sequence[Perturbation]) -> list[Perturbation]:
-    """The unperturbed images first: learning rates are chosen on them."""
-    return [ORIG, *(perturbation for perturbation in perturbations if perturbation != ORIG)]
+def without_original(perturbations: Sequence[Perturbation]) -> list[Perturbation]:
+    """The perturbed images; the others always come first, as learning rates are chosen on them."""
+    return [perturbation for perturbation in perturbations if perturbation.name != ORIG.name]
 
 
-def fit_cached(train: Labelled, parts: dict[str, slice], classes: int, fitting: Fitting) -> Heads:
-    """Classifiers of features that are there already."""
+@dataclass(frozen=True)
+class Fitted:
+    """Classifiers after the last epoch, and each after its best one where these are reported."""
+
+    last: Heads
+    best: BestEpoch | None
+    fitting: Fitting
+
+    def scores(self, tests: list[Labelled], known: Row, *, best: bool = True) -> list[Row]:
+        """Accuracy of every part and learning rate: mean and standard deviation over the repetitions of a test.
+
+        best: of the best epoch's classifiers where these are reported, otherwise of the last's.
+        """
+        rows, chosen = [], self.best if best else None
+        heads = chosen.heads if chosen else self.last
+        for part in heads.parts:
+            of_each = torch.stack([metrics.accuracy(heads.predict(x, part), y) for x, y in tests])
+            mean, deviation = (value.tolist() for value in metrics.spread(of_each))
+            epochs = chosen.epoch[part].tolist() if chosen else [self.fitting.epochs] * len(mean)
+            for lr, epoch, accuracy, spread in zip(self.fitting.lrs, epochs, mean, deviation, strict=True):
+                rows.append({"part": part, **known, "lr": lr, "epoch": epoch, "accuracy": accuracy, "spread": spread})
+        return rows
+
+
+def fit_cached(train: Labelled, parts: dict[str, slice], classes: int, fitting: Fitting, test: Labelled) -> Fitted:
+    """Classifiers of features that are there already; the best epoch is that on `test`."""
     batches = CachedBatches(*train, batch_size=fitting.batch_size, seed=fitting.seed)
     heads = Heads(parts, train[0].shape[1], classes, fitting, train[0].device)
-    fit(heads, batches, batches.steps_per_epoch, fitting)
-    return heads
+    return _fit(heads, batches, batches.steps_per_epoch, fitting, test)
 
 
-def scores(heads: Heads, tests: list[Labelled], fitting: Fitting, known: Row) -> list[Row]:
-    """Accuracy of every part and learning rate: mean and standard deviation over the repetitions of a test."""
-    rows = []
-    for part in heads.parts:
-        of_each = torch.stack([metrics.accuracy(heads.predict(x, part), y) for x, y in tests])
-        mean, deviation = (value.tolist() for value in metrics.spread(of_each))
-        for lr, accuracy, spread in zip(fitting.lrs, mean, deviation, strict=True):
-            rows.append({"part": part, **known, "lr": lr, "accuracy": accuracy, "spread": spread})
-    return rows
+def _fit(heads: Heads, batches: Iterable[Share], steps_per_epoch: int, fitting: Fitting, test: Labelled) -> Fitted:
+    best = BestEpoch(heads, test) if fitting.report == "best_epoch" else None
+    fit(heads, batches, steps_per_epoch, fitting, best)
+    return Fitted(heads, best, fitting)
 
 
 def choose(rows: list[Row]) -> list[Row]:
@@ -86,19 +112,24 @@ def choose(rows: list[Row]) -> list[Row]:
 
 
 def _fit_augmented(
-    encode: nn.Module, encoder: TrainedEncoder, bank: Manifest, accelerator: Accelerator, fitting: Fitting
-) -> Heads:
-    images = LabelledBatches(bank, encoder.size, fitting.batch_size, fitting.seed, accelerator)
+    encode: nn.Module,
+    encoder: TrainedEncoder,
+    bank: Manifest,
+    accelerator: Accelerator,
+    fitting: Fitting,
+    test: Labelled,
+    interpolation: Literal["bilinear", "bicubic"],
+) -> Fitted:
+    images = LabelledBatches(bank, encoder.size, fitting.batch_size, fitting.seed, accelerator, interpolation)
 
-    def encoded() -> Iterator[Labelled]:
-        for batch, labels in images:
+    def encoded() -> Iterator[Share]:
+        for batch, labels, total in images:
             with torch.no_grad(), accelerator.autocast(), selection.use(accelerator.execution.kernels):
                 rows = encode(batch)
-            yield rows.float(), labels
+            yield rows[: len(labels)].float(), labels, total
 
     heads = Heads(encoder.parts, encoder.network.embed_dim, len(bank.classes), fitting, accelerator.device)
     try:
-        fit(heads, encoded(), images.steps_per_epoch, fitting)
+        return _fit(heads, encoded(), images.steps_per_epoch, fitting, test)
     finally:
         images.close()
-    return heads

@@ -10,7 +10,8 @@ from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.evaluate import knn, labelled, metrics
 from clever_fast.evaluate.features import features, for_linear, repeated_features
 from clever_fast.evaluate.heads import Fitting
-from clever_fast.evaluate.linear import choose, fit_cached, scores, with_original
+from clever_fast.evaluate.linear import choose, fit_cached, without_original
+from clever_fast.evaluate.protocol import PROTOCOLS
 from clever_fast.evaluate.results import Row
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.perturbations import PUBLISHED, Perturbation
@@ -34,17 +35,33 @@ def robustness(
     The training images are encoded once, the test images once for every perturbation and repetition.
     """
     labelled.check(bank, query)
+    protocol = PROTOCOLS[encoder.protocol]
+    fitting = fitting.under(protocol, published=False)
     if "knn" in classifiers:
         knn.check_neighbours([neighbours], len(bank))
     probe = for_linear(encoder)
     encode = accelerator.place(probe.network).eval()
     width = encoder.network.embed_dim
-    train = features(encode, bank, encoder.size, accelerator)
-    heads = fit_cached(train, probe.parts, len(bank.classes), fitting) if "linear" in classifiers else None
+    train, original = (
+        features(encode, data, encoder.size, accelerator, perturbation=protocol.original) for data in (bank, query)
+    )
+    linear = "linear" in classifiers
+    fitted = fit_cached(train, probe.parts, len(bank.classes), fitting, original) if linear else None
     by_neighbours, by_heads = [], []
-    for perturbation in with_original(perturbations):
-        tests = repeated_features(
-            encode, query, encoder.size, accelerator, perturbation, repetitions=fitting.repetitions, seed=fitting.seed
+    for perturbation in (protocol.original, *without_original(perturbations)):
+        upright = perturbation == protocol.original
+        tests = (
+            [original]
+            if upright
+            else repeated_features(
+                encode,
+                query,
+                encoder.size,
+                accelerator,
+                perturbation,
+                repetitions=fitting.repetitions,
+                seed=fitting.seed,
+            )
         )
         known = {"test": perturbation.name}
         if "knn" in classifiers:
@@ -54,6 +71,7 @@ def robustness(
                 accuracy, spread = (value.item() for value in metrics.spread(torch.tensor(found)))
                 row = {"classifier": f"{neighbours}-NN", "part": part, **known}
                 by_neighbours.append(row | {"accuracy": accuracy, "spread": spread})
-        if heads:
-            by_heads += scores(heads, tests, fitting, {"classifier": "linear", **known})
+        if fitted:
+            best = upright or protocol.perturbed_by_best
+            by_heads += fitted.scores(tests, {"classifier": "linear", **known}, best=best)
     return by_neighbours + choose(by_heads)

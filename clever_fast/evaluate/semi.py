@@ -18,11 +18,10 @@ def semi(
     *,
     say: Callable[[str], None] = print,
 ) -> list[Row]:
-    """Fine-tune the encoder anew on each share of the labelled images, by name; only the last test of each is shown."""
+    """Fine-tune the encoder anew on each share of the labelled images, by name."""
     rows = []
     for name, share in shares.items():
         say(f"{name}: {len(share):,} labelled images")
-        found = finetune(encoder, share, query, accelerator, settings, say=say)
-        known = {"labels": name, "images": len(share)}
-        rows += [known | row | {"shown": row["epoch"] == settings.epochs} for row in found]
+        found = finetune(encoder, share, query, accelerator, settings, few=True, say=say)
+        rows += [{"labels": name, "images": len(share)} | row for row in found]
     return rows

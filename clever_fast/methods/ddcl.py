@@ -11,6 +11,7 @@ from clever_fast.methods.method import Batch, Method, Metric, Progress, split_wi
 from clever_fast.methods.monitoring import PAIR_METRICS
 from clever_fast.methods.simsiam import SimSiam, features, similarity, spread
 from clever_fast.models import Backbone, Predictor, Projector
+from clever_fast.models.resnet import start_as_torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Ddcl(SimSiam):
         Metric("output2_std", "EF output std", panel="standard deviation of the outputs"),
     )
 
+    train_projector_bias: bool = True  # unlike SimSiam's
     separation_ratio: float = 0.8
     invariance_weight: float = 1.0
     orthogonality_weight: float = 1.0
@@ -50,12 +52,13 @@ class DdclMethod(Method):
     def __init__(self, config: Ddcl, backbone: Backbone, drop_path: float):
         super().__init__()
         self.config = config
-        self.encoder = backbone.build(drop_path)
+        self.encoder = start_as_torch(backbone.build(drop_path))
         D = self.encoder.embed_dim
         self.ir_width = split_width(config.separation_ratio, D)
-        self.projector = Projector(self.ir_width, config.width)
+        shape = {"width": config.width, "hidden": config.hidden, "train_bias": config.train_projector_bias}
+        self.projector = Projector(self.ir_width, **shape)
         self.predictor = Predictor(config.width, config.bottleneck)
-        self.projector2 = Projector(D - self.ir_width, config.width)
+        self.projector2 = Projector(D - self.ir_width, **shape)
         self.predictor2 = Predictor(config.width, config.bottleneck)
 
     def parts(self) -> dict[str, slice]:

@@ -45,6 +45,7 @@ class Dino:
         *spread_metrics("feature", "feature"),
         Metric("center_norm", "centre norm", panel="norm of the centre"),
     )
+    protocol: ClassVar[str] = "dino"
 
     prototypes: int = 65536
     hidden: int = 2048

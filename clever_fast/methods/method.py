@@ -63,11 +63,13 @@ class MethodConfig(Protocol):
     Attributes:
         name: of the method, for people and in the tables of recipes.
         local_crops: whether it learns from local crops.
+        protocol: by which its released code is evaluated, a name of `evaluate.protocol.PROTOCOLS`.
         metrics: what it logs beside "loss", in the order in which it is shown.
     """
 
     name: ClassVar[str]
     local_crops: ClassVar[bool] = True
+    protocol: ClassVar[str] = "dino"
     metrics: ClassVar[tuple[Metric, ...]] = ()
 
     def build(self, backbone: Backbone, drop_path: float) -> "Method":

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from clever_fast.methods.method import Batch, Method, Metric, Progress
 from clever_fast.models import Backbone, Predictor, Projector
+from clever_fast.models.resnet import start_residuals_at_zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +18,11 @@ class SimSiam:
     """SimSiam on the whole feature vector; the defaults are those of the released code.
 
     Args:
-        width: of the projector's three layers, and of what is compared.
+        width: of the projector's outputs, which are compared.
+        hidden: width of the projector's first two layers; None for that of its outputs. The released code takes the
+            width of the features: 512 for a ResNet-18.
         bottleneck: width of the predictor's hidden layer.
+        train_projector_bias: train, and decay, the bias before the projector's last BatchNorm, which cancels it.
     """
 
     name: ClassVar[str] = "simsiam"
@@ -26,9 +30,12 @@ class SimSiam:
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("output_std", "output std", panel="standard deviation of the outputs"),
     )
+    protocol: ClassVar[str] = "simsiam"
 
     width: int = 2048
+    hidden: int | None = None
     bottleneck: int = 512
+    train_projector_bias: bool = False
 
     def build(self, backbone: Backbone, drop_path: float) -> "SimSiamMethod":
         return SimSiamMethod(self, backbone, drop_path)
@@ -39,8 +46,9 @@ class SimSiamMethod(Method):
 
     def __init__(self, config: SimSiam, backbone: Backbone, drop_path: float):
         super().__init__()
-        self.encoder = backbone.build(drop_path)
-        self.projector = Projector(self.encoder.embed_dim, config.width)
+        self.encoder = start_residuals_at_zero(backbone.build(drop_path))
+        bias = {"train_bias": config.train_projector_bias}
+        self.projector = Projector(self.encoder.embed_dim, config.width, config.hidden, **bias)
         self.predictor = Predictor(config.width, config.bottleneck)
 
     def networks(self) -> tuple[nn.Module, ...]:

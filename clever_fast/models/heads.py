@@ -49,23 +49,31 @@ class DinoHead(nn.Module):
 class Projector(nn.Sequential):
     """Features (N, D) -> projections (N, width): three linear layers, BatchNorm after each, ReLU after the first two.
 
-    The last BatchNorm has no parameters of its own, so the bias before it has no effect on the output; it is there, as
-    in the released code, where it counts in PReg and is decayed.
+    The last BatchNorm has no parameters of its own, so the bias before it has no effect on the output. It is there as
+    in the released code: in DDCL it counts in PReg and is decayed, in SimSiam it is not trained.
+
+    Args:
+        in_features: D.
+        width: of the output.
+        hidden: width of the first two layers; None for that of the output.
+        train_bias: whether the last linear layer's bias is trained.
 
     Source: SimSiam (Chen & He 2021), section 3, and its released code.
     """
 
-    def __init__(self, in_features: int, width: int):
+    def __init__(self, in_features: int, width: int, hidden: int | None = None, *, train_bias: bool = True):
+        hidden = hidden or width
         super().__init__(
-            nn.Linear(in_features, width, bias=False),
-            nn.BatchNorm1d(width),
+            nn.Linear(in_features, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
             nn.ReLU(inplace=True),
-            nn.Linear(width, width, bias=False),
-            nn.BatchNorm1d(width),
+            nn.Linear(hidden, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
             nn.ReLU(inplace=True),
-            nn.Linear(width, width),
+            nn.Linear(hidden, width),
             nn.BatchNorm1d(width, affine=False),
         )
+        self[6].bias.requires_grad_(train_bias)
 
 
 class Predictor(nn.Sequential):

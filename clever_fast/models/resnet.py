@@ -36,6 +36,23 @@ def resnet(
     return model
 
 
+def start_residuals_at_zero(network: nn.Module) -> nn.Module:
+    """The network with the last BatchNorm weight of every residual block at 0 (torchvision's `zero_init_residual`)."""
+    for module in network.modules():
+        if isinstance(module, (BasicBlock, Bottleneck)):
+            module.zero_init_last()
+    return network
+
+
+def start_as_torch(network: nn.Module) -> nn.Module:
+    """The network, if it is a ResNet, with the initial convolutions of `nn.Conv2d`: Kaiming uniform, a = 5^(1/2)."""
+    if isinstance(network, ResNet):
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.reset_parameters()
+    return network
+
+
 RESNETS = (
     Backbone("resnet10_small", partial(resnet, BasicBlock, (1, 1, 1, 1), width=32, small_stem=2), "small ResNet-10"),
     Backbone("resnet18", partial(resnet, BasicBlock, (2, 2, 2, 2)), "ResNet-18", in_timm=True),

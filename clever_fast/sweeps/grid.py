@@ -13,7 +13,7 @@ import torch
 
 from clever_fast.command_line import as_words, parse_pretrain, read_yaml
 from clever_fast.errors import UserError
-from clever_fast.options import Recipe
+from clever_fast.options import Recipe, with_former_defaults
 
 SEED = "seed"  # the field that a mean and its spread are taken over
 SCORE = "score.json"  # what a finished run of a sweep leaves in its folder
@@ -123,7 +123,7 @@ def _trial(
     trial = Trial(name, point, recipe, [*words, f"--data={data}", f"--run={folder}"], folder, labels)
     if result := score(trial):
         wanted = _plain(recipe) | {"labels": labels}
-        found = result["recipe"] | {"labels": result.get("labels")}
+        found = with_former_defaults(result["recipe"]) | {"labels": result.get("labels")}
         if differing := [key for key, value in wanted.items() if found.get(key) != value]:
             raise UserError(f"{folder} holds a run of another {' and '.join(differing)}; take another --out")
     return trial

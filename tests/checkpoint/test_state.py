@@ -14,11 +14,13 @@ from clever_fast import checkpoint
 from clever_fast.accelerator import Accelerator
 from clever_fast.errors import UserError
 from clever_fast.methods import METHODS
+from clever_fast.models import BACKBONES
+from clever_fast.models.vit import ViT
 from clever_fast.options import Execution, Recipe
 from clever_fast.pipelines.policies import BAUG
 from clever_fast.train_state import TrainState
 from tests.malicious import Malicious
-from tests.recipes import tiny
+from tests.recipes import siamese, small, tiny
 
 DATA = {"images": 24, "classes": 3, "fingerprint": "abc"}
 
@@ -94,6 +96,41 @@ def test_another_recipe_or_other_data_is_refused_naming_the_keys(trained, small,
         checkpoint.refuse_other(path, state, small("dino"), DATA)
     with pytest.raises(UserError, match="trained on 24 readable images of 3 classes, now there are 23 "):
         checkpoint.refuse_other(path, state, small(), DATA | {"images": 23})
+
+
+def as_first_saved(recipe: Recipe) -> dict:
+    """A recipe's plain values without the options that the first checkpoints had not."""
+    plain = recipe.as_dict()
+    del plain["antialiased_positions"]
+    method = {k: v for k, v in plain["method"].items() if k not in ("hidden", "train_projector_bias")}
+    return plain | {"method": plain["method"] if recipe.method.name in ("dino", "clever") else method}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option"),
+    [
+        (small("dino", backbone=BACKBONES["vit_mini_patch8"]), "antialiased_positions"),
+        (siamese("simsiam"), "method.train_projector_bias"),
+        (small("clever"), None),
+        (siamese("ddcl"), None),
+    ],
+    ids=["vit", "simsiam", "resnet", "ddcl"],
+)
+def test_a_checkpoint_from_before_an_option_goes_on_as_it_began(recipe, option, tmp_path):
+    """It loads with what its version did; the same command is refused where that is another default, naming it."""
+    trained = TrainState(recipe, Accelerator.from_execution(Execution(device="cpu", precision="fp32")))
+    state = state_of(trained, recipe) | {"recipe": as_first_saved(recipe)}
+    path = checkpoint.save(tmp_path, state)
+    before = checkpoint.load_method(path)[1]
+    if option is None:
+        assert before == recipe
+        checkpoint.refuse_other(path, state, recipe, DATA)
+        return
+    with pytest.raises(UserError, match=rf"another run: recipe\.{option} \(saved True, now False\)\."):
+        checkpoint.refuse_other(path, state, recipe, DATA)
+    checkpoint.refuse_other(path, state, before, DATA)
+    vits = [module for module in before.build().modules() if isinstance(module, ViT)]
+    assert [vit.antialiased_positions for vit in vits] == [True, True] * (option == "antialiased_positions")
 
 
 def test_another_commit_is_only_noted(trained, small, tmp_path, capsys):

@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from clever_fast import checkpoint
+from clever_fast.accelerator import Accelerator
 from clever_fast.cli import main
+from clever_fast.encoders.encoder import load_encoder
+from clever_fast.evaluate.protocol import PROTOCOLS
+from clever_fast.methods import METHODS
+from clever_fast.options import Execution
+from clever_fast.train_state import TrainState
+from tests.recipes import tiny
 
 HEADS = ["--epochs", "2", "--batch_size", "8", "--lrs", "[0.1,1]", "--repetitions", "2"]
 WHOLE = ["--epochs", "2", "--batch_size", "4", "--tests", "2"]
@@ -52,6 +59,41 @@ def test_json_csv_markdown_and_figure_say_the_same(protocol, run, images, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {f"{protocol}.{kind}" for kind in ("json", "csv", "md", "png")}
 
 
+def test_the_released_protocol_is_the_default_and_what_was_used_is_recorded(run, images, tmp_path):
+    def assert_used(words: str, used: dict, written: dict | None = None) -> None:
+        places = ["--run", run, "--data", images, "--out", tmp_path]
+        protocol, *options = words.split()
+        assert main(list(map(str, ["evaluate", protocol, *places, *options]))) == 0
+        found = json.loads((tmp_path / f"{protocol}.json").read_text())
+        assert {key: found[key] for key in used} == used
+        for key, value in (written or {}).items():
+            assert {row[key] for row in found["rows"]} == {value}
+
+    few = "--epochs 2 --perturbations [Ro] --repetitions 1"
+    used = {"protocol": "dino", "lrs": [0.001], "report": "best_epoch", "batch_size": 256, "interpolation": "bilinear"}
+    assert_used(f"linear {few}", used)
+    used = {"protocol": "simsiam", "lrs": [30.0], "report": "last", "interpolation": "bicubic"}
+    assert_used(f"linear {few} --protocol simsiam --report last --interpolation bicubic", used, {"epoch": 2})
+    six = [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]
+    assert_used(f"robustness {few} --classifiers [linear]", {"lrs": six, "report": "last"}, {"epoch": 2})
+    used = {"lr": 30.0, "backbone_lr": 0.03, "batch_size": 32, "tests": 2, "report": "best_epoch"}
+    assert_used("finetune --epochs 2 --protocol simsiam", used)
+    used = {"lr": 3.0, "backbone_lr": 0.03, "tests": 1}
+    assert_used("semi --epochs 2 --protocol simsiam --shares [0.25] --report last --tests 1", used)
+    used = {"protocol": "dino", "lr": 0.001, "backbone_lr": 0.001, "batch_size": 256}
+    assert_used("finetune --epochs 1", used)
+
+
+@pytest.mark.parametrize(("method", "protocol"), [("dino", "dino"), ("clever", "dino"), ("ddcl", "simsiam")])
+def test_a_run_s_method_chooses_the_protocol(method, protocol, tmp_path):
+    recipe = tiny(method)
+    trained = TrainState(recipe, Accelerator.from_execution(Execution(device="cpu")))
+    checkpoint.save(tmp_path, checkpoint.content(trained.state_dict(), recipe=recipe, data={}, step=0, epoch=0))
+    assert load_encoder(tmp_path).protocol == protocol
+    assert METHODS[method].protocol == protocol
+    assert PROTOCOLS[protocol].name == protocol
+
+
 def error_line(capsys, *words) -> str:
     assert main(["evaluate", *map(str, words)]) == 2
     said = capsys.readouterr().err
@@ -67,7 +109,6 @@ def error_line(capsys, *words) -> str:
         (["robustness", "--perturbations", "[fog]"], "there are Orig, CJ,"),
         (["linear", "--parts", "[all,XX]"], "no part 'XX'; there is all, IR, EF"),
         (["finetune", "--parts", "[XX]"], "no part 'XX'"),
-        (["linear", "--batch_size", "25"], "a batch of 25 is larger than the data (24"),
         (["linear", "--epochs", "0"], "epochs is 0; it must be at least 1"),
         (["rotation", "--repetitions", "0"], "repetitions is 0; it must be at least 1"),
         (["finetune", "--lr", "0"], "lr is 0.0; it must be above 0"),
@@ -109,7 +150,7 @@ def test_one_image_a_class(run, images, tmp_path, capsys):
                 (tmp_path / split / folder.name).mkdir(parents=True)
                 shutil.copy(folder / "0.jpg", tmp_path / split / folder.name)
     places = ["--run", run, "--data", tmp_path, "--out", tmp_path / "out"]
-    assert "a batch of 256 is larger than the data (3" in error_line(capsys, "linear", *places)
+    assert main(list(map(str, ["evaluate", "linear", *places, "--epochs", "1", "--perturbations", "[Ro]"]))) == 0
     assert "of the 1 images of class bars is none" in error_line(capsys, "semi", *places)
     assert "3 labelled images cannot take k = [20]" in error_line(capsys, "robustness", *places)
     assert main(list(map(str, ["evaluate", "knn", *places]))) == 0

@@ -9,8 +9,9 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn import functional as F
 
+from clever_fast import schedules
 from clever_fast.errors import UserError
-from clever_fast.evaluate.heads import CachedBatches, Fitting, Heads, fit
+from clever_fast.evaluate.heads import BestEpoch, CachedBatches, Fitting, Heads, fit
 from clever_fast.evaluate.metrics import accuracy, class_accuracy, spread
 
 PARTS = {"all": slice(None), "IR": slice(0, 5), "EF": slice(5, None)}
@@ -24,7 +25,7 @@ def data(count: int = 48, classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]
 
 def test_every_classifier_takes_the_steps_of_torchs_sgd():
     fitting = Fitting(epochs=4, batch_size=16, lrs=(0.5, 8.0), seed=3)
-    x, y = data()
+    x, y = data(41)  # the last batch of an epoch holds 9
     heads = Heads(PARTS, 7, 3, fitting, CPU)
     initial = {part: weight[:3].clone() for part, weight in heads.weights.items()}
     batches = CachedBatches(x, y, batch_size=16, seed=3)
@@ -36,7 +37,7 @@ def test_every_classifier_takes_the_steps_of_torchs_sgd():
             single.load_state_dict({"weight": initial[part], "bias": torch.zeros(3)})
             optimizer = torch.optim.SGD(single.parameters(), lr=lr * 16 / 256, momentum=0.9)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
-            for step, (rows, labels) in zip(range(12), batches):
+            for step, (rows, labels, _) in zip(range(12), batches):
                 F.cross_entropy(single(rows[:, channels].double()), labels).backward()
                 optimizer.step()
                 optimizer.zero_grad()
@@ -66,13 +67,39 @@ def test_separable_parts_are_perfect_and_noise_is_chance():
 
 def test_cached_batches_are_whole_epochs_in_an_order_of_the_seed():
     x, y = torch.arange(10.0)[:, None], torch.arange(10)
-    batches = CachedBatches(x, y, batch_size=5, seed=0)
-    first = [labels for _, (_, labels) in zip(range(4), batches)]
-    assert sorted(torch.cat(first[:2]).tolist()) == list(range(10))
-    assert not torch.equal(torch.cat(first[:2]), torch.cat(first[2:]))
-    assert all(torch.equal(a, b) for a, (_, b) in zip(first, batches))
-    with pytest.raises(UserError, match="a batch of 11 is larger"):
-        CachedBatches(x, y, batch_size=11, seed=0)
+    for size, lengths in ((5, [5, 5]), (4, [4, 4, 2]), (11, [10])):
+        batches = CachedBatches(x, y, batch_size=size, seed=0)
+        steps = batches.steps_per_epoch
+        found = [(labels, total) for _, (_, labels, total) in zip(range(2 * steps), batches)]
+        first, second = (torch.cat([labels for labels, _ in found[i : i + steps]]) for i in (0, steps))
+        assert [total for _, total in found] == [len(labels) for labels, _ in found] == 2 * lengths
+        assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(10))
+        assert not torch.equal(first, second)
+        assert all(torch.equal(a, b) for (a, _), (_, b, _) in zip(found, batches))
+
+
+def test_the_best_epoch_is_each_classifier_s_own():
+    """Against a copy of the classifiers after every epoch, each tested; the first of equals counts."""
+    fitting = Fitting(epochs=6, batch_size=16, lrs=(0.5, 40.0), report="best_epoch")
+    (x, y), test = data(), data(31)
+    heads, again = (Heads(PARTS, 7, 3, fitting, CPU) for _ in range(2))
+    batches = CachedBatches(x, y, batch_size=16, seed=0)
+    best = BestEpoch(heads, test)
+    fit(heads, batches, 3, fitting, best)
+    seen = []
+    for step, batch in zip(range(18), batches):
+        again.step(*batch, schedules.cosine(step // 3, steps=6, start=1.0, end=0.0))
+        if step % 3 == 2:
+            seen.append({part: (accuracy(again.predict(test[0], part), test[1]), again.weights[part].clone())
+                         for part in PARTS})  # fmt: skip
+    for part in PARTS:
+        scores = torch.stack([epoch[part][0] for epoch in seen])
+        chosen = scores.argmax(0)
+        assert best.epoch[part].tolist() == (chosen + 1).tolist()
+        assert torch.equal(accuracy(best.heads.predict(test[0], part), test[1]), scores.amax(0))
+        for i, epoch in enumerate(chosen.tolist()):
+            assert torch.equal(best.heads.weights[part][3 * i : 3 * i + 3], seen[epoch][part][1][3 * i : 3 * i + 3])
+    assert len({tuple(epochs.tolist()) for epochs in best.epoch.values()}) > 1  # they differ, so the test can fail
 
 
 def test_metrics_are_scikit_learns():
@@ -106,6 +133,7 @@ def rank_main(rank: int, folder: str) -> None:
 
     from clever_fast.accelerator import Accelerator
     from clever_fast.evaluate.features import features
+    from clever_fast.evaluate.finetune import Finetuning, finetune
     from clever_fast.evaluate.knn import score
     from clever_fast.evaluate.linear import linear
     from clever_fast.options import Execution
@@ -125,6 +153,8 @@ def rank_main(rank: int, folder: str) -> None:
     found = {"x": x, "y": y}
     found["knn"] = score(encoder.network, encoder.parts, bank, query, encoder.size, accelerator, (3, 7))
     fitting = Fitting(epochs=2, batch_size=8, lrs=(0.3, 1.0), repetitions=3)
+    settings = Finetuning(epochs=2, batch_size=8, lr=30.0)
+    found["finetune"] = finetune(encoder, bank, query, accelerator, settings, say=lambda _: None)
     for augment in (True, False):
         tests = (ORIG, PERTURBATIONS["CJ+Ro"])
         rows = linear(encoder, bank, query, accelerator, fitting, augment=augment, perturbations=tests)
@@ -148,6 +178,6 @@ def test_two_ranks_score_as_one(tmp_path):
         torch.testing.assert_close(many["x"], one["x"])
         assert torch.equal(many["y"], one["y"])
         assert many["knn"] == one["knn"]
-        for key in ("augment True", "augment False"):
+        for key in ("augment True", "augment False", "finetune"):
             for a, b in zip(many[key], one[key], strict=True):
-                assert a == b | {"accuracy": pytest.approx(b["accuracy"]), "spread": pytest.approx(b["spread"])}
+                assert a == {name: pytest.approx(v) if isinstance(v, float) else v for name, v in b.items()}

@@ -1,25 +1,32 @@
 """Every protocol on images whose answer is known, and from the command line to its files."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from clever_fast.accelerator import Accelerator
+from clever_fast.benchmarks.checks import references
+from clever_fast.data import LabelledBatches
 from clever_fast.encoders.encoder import TrainedEncoder
 from clever_fast.errors import UserError
-from clever_fast.evaluate.features import for_linear
-from clever_fast.evaluate.finetune import Finetuning, finetune
+from clever_fast.evaluate.features import features, for_linear
+from clever_fast.evaluate.finetune import Classifier, Finetuning, finetune
 from clever_fast.evaluate.heads import Fitting
 from clever_fast.evaluate.labelled import balanced_share, check, listed_share
 from clever_fast.evaluate.linear import choose, linear
+from clever_fast.evaluate.protocol import PROTOCOLS
 from clever_fast.evaluate.robustness import robustness
 from clever_fast.evaluate.rotation import rotation
 from clever_fast.evaluate.semi import semi
 from clever_fast.options import Execution
 from clever_fast.pipelines.manifest import Manifest, open_manifest
-from clever_fast.pipelines.perturbations import PERTURBATIONS
+from clever_fast.pipelines.perturbations import BILINEAR, PERTURBATIONS
+from clever_fast.pipelines.pretraining import MEAN, STD
 from tests import recipes
 from tests.evaluate.segmentation import scenes
 
@@ -117,6 +124,100 @@ def test_finetuning_learns_what_the_features_alone_do_not_hold(data, accelerator
     assert [(row["part"], row["epoch"]) for row in rows] == [("all", 4), ("all", 8), ("IR", 4), ("IR", 8)]
     assert all(row["accuracy"] == row["class_accuracy"] == 100 for row in rows if row["epoch"] == 8)
     assert torch.equal(encoder.network.weight, before)
+
+
+@pytest.mark.parametrize(("part", "inputs"), [("all", 192), ("IR", 182)])
+def test_finetuning_a_vit_learns_from_four_class_tokens(part, inputs, data, accelerator, monkeypatch):
+    """1,536 of a ViT-S, 1,459 of its IR; and all blocks learn."""
+    made = []
+
+    class Seen(Classifier):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append((self, copy.deepcopy(self)))
+
+    monkeypatch.setattr("clever_fast.evaluate.finetune.Classifier", Seen)
+    torch.manual_seed(0)
+    network = recipes.vit(48, 6, 2, 0.0, patch_size=8, image_size=32)
+    parts = {"all": slice(None), "IR": slice(0, 38), "EF": slice(38, None)}
+    encoder = TrainedEncoder(network, parts, 32, "test").with_parts([part])
+    finetune(encoder, *data, accelerator, Finetuning(epochs=1, batch_size=48, lr=0.1, tests=1), say=lambda _: None)
+    ((after, before),) = made
+    assert after.head.in_features == inputs
+    for (name, a), b in zip(after.named_parameters(), before.parameters(), strict=True):
+        assert not torch.equal(a, b), name
+
+
+def test_the_network_may_learn_at_another_rate_than_its_classifier(data, accelerator, monkeypatch):
+    """The rates of SimSiam's protocol, as the optimizer has them in the first epoch: 30 and 0.03 x 32 / 256."""
+    rates = []
+    step = torch.optim.SGD.step
+
+    def seen(self, *arguments, **options):
+        rates.append([group["lr"] for group in self.param_groups])
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", seen)
+    encoder = replace(scenes.encoder().with_parts(["all"]), protocol="simsiam")
+    for few, lr in ((False, 30.0), (True, 3.0)):
+        rates.clear()
+        finetune(encoder, *data, accelerator, Finetuning(epochs=1), few=few, say=lambda _: None)
+        assert rates == [[pytest.approx(lr / 8), pytest.approx(0.03 / 8)]] * 2  # 48 images: 32, then 16
+
+
+def test_the_report_is_the_best_epoch_s_or_the_last_s(data, accelerator):
+    """At a rate that is far too high the last epoch is not the best."""
+    encoder = scenes.encoder().with_parts(["IR"])
+    best, last = (
+        linear(encoder, *data, accelerator, replace(FITTING, epochs=6, lrs=(3.0,), report=report), perturbations=(),
+               augment=False)
+        for report in ("best_epoch", "last")
+    )  # fmt: skip
+    assert [row["test"] for row in best] == ["Orig"]
+    assert best[0]["accuracy"] >= last[0]["accuracy"]
+    assert best[0]["epoch"] <= last[0]["epoch"] == 6
+    rows = finetune(encoder, *data, accelerator, Finetuning(epochs=4, batch_size=16, lr=300.0), say=lambda _: None)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    (reported,) = [row for row in rows if row["shown"]]
+    assert reported["accuracy"] == max(row["accuracy"] for row in rows)
+    settings = Finetuning(epochs=4, batch_size=16, lr=300.0, report="last", tests=2)
+    rows = finetune(encoder, *data, accelerator, settings, say=lambda _: None)
+    assert [(row["epoch"], row["shown"]) for row in rows] == [(2, False), (4, True)]
+
+
+def test_by_simsiam_s_protocol_unperturbed_images_are_resized_bilinearly(accelerator, tmp_path):
+    """Fine stripes, whose mean contrast the two kernels leave differently."""
+    for split in ("train", "val"):
+        for name, period in (("fine", 3), ("coarse", 24)):
+            (tmp_path / split / name).mkdir(parents=True)
+            stripes = np.where(np.arange(96) % period < period / 2, 255, 0).astype(np.uint8)
+            Image.fromarray(np.tile(stripes, (96, 1))).convert("RGB").save(tmp_path / split / name / "0.png")
+    (bank, query), seen = (open_manifest(tmp_path, split=split) for split in ("train", "val")), {}
+    encoder = scenes.encoder()
+    forward = encoder.network.forward
+    for name in PROTOCOLS:
+        kept = seen.setdefault(name, [])
+        encoder.network.forward = lambda images, kept=kept: (kept.append(images.clone()), forward(images))[1]
+        of = encoder.replace(protocol=name)
+        linear(of, bank, query, accelerator, Fitting(epochs=1), perturbations=(), augment=False)
+    assert all((a - b).abs().max() > 0.05 for a, b in zip(seen["dino"], seen["simsiam"], strict=True))
+    expected = features(lambda x: x.flatten(1), query, encoder.size, accelerator, perturbation=BILINEAR)[0]
+    torch.testing.assert_close(seen["simsiam"][0].flatten(1), expected)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_training_crops_are_torchvision_s(interpolation, data, accelerator):
+    bank, _ = data
+    images = LabelledBatches(bank, 24, 8, 0, accelerator, interpolation)
+    batch, sampler = next(iter(images)), images.loader.sampler
+    drawn, indices = sampler.parameters(sampler.indices(0), 0)[0], sampler.indices(0)
+    images.close()
+    assert torch.equal(batch.labels, torch.from_numpy(bank.labels[indices]))
+    for i, index in enumerate(indices):
+        ends = (drawn[name][i].astype(int) for name in ("crop_start", "crop_end"))
+        picture = references.crop(Image.open(bank.root / bank.paths[index]).convert("RGB"), *ends, 24, interpolation)
+        pixels = batch.images[i].permute(1, 2, 0).numpy() * STD + MEAN
+        np.testing.assert_allclose(pixels, np.asarray(picture), atol=1e-2)
 
 
 def test_semi_supervised_learning_starts_anew_for_each_share(data, accelerator):

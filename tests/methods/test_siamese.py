@@ -6,13 +6,16 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from timm.models.resnet import BasicBlock
 from torch.nn.parallel import DistributedDataParallel
 
 from clever_fast.errors import UserError
-from clever_fast.methods import Batch, Ddcl, Progress, SimSiam
+from clever_fast.methods import Batch, Ddcl, DdclMethod, Dino, Progress, SimSiam
 from clever_fast.methods.ddcl import absolute
 from clever_fast.methods.simsiam import similarity, spread
 from clever_fast.models import BACKBONES, Projector, share_statistics
+from clever_fast.optimization import parameter_groups
+from clever_fast.recipes import RECIPES
 from tests.recipes import siamese
 
 START = Progress(0, 10, 5)
@@ -58,6 +61,9 @@ def test_similarity_is_the_equation_and_z_gets_no_gradient():
 
 def test_terms_are_those_of_the_released_code(method):
     """The whole forward written again; in training mode, so that BatchNorm has to see one view at a time."""
+    for module in method.encoder.modules():  # SimSiam's residual branches start at 0, with no gradient behind it
+        if isinstance(module, BasicBlock):
+            torch.nn.init.ones_(module.bn2.weight)
     data, again = batch(), copy.deepcopy(method)
     values = method(data, START)
     x1, x2 = data.global_crops[:6], data.global_crops[6:]
@@ -85,6 +91,8 @@ def test_terms_are_those_of_the_released_code(method):
     values["loss"].backward()
     total.backward()
     for (name, a), b in zip(method.named_parameters(), again.parameters(), strict=True):
+        if not a.requires_grad:  # SimSiam's bias before the last BatchNorm
+            continue
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
         assert "6.bias" in name or a.grad.abs().max() > 1e-7, name  # the bias before the last BatchNorm has no effect
     for (name, a), b in zip(method.named_buffers(), again.buffers(), strict=True):
@@ -128,6 +136,44 @@ def test_projector_and_predictor_are_those_of_the_released_code():
     assert not list(method.projector[7].parameters())
 
 
+def test_a_resnet_18_s_projector_is_as_wide_as_its_features():
+    """The released builder takes the features' width for the first two layers, 512, and 2048 for the last."""
+    for name in ("simsiam_resnet18_in100", "ddcl_resnet18_in100", "ddcl_resnet18_in1k_preg"):
+        with torch.device("meta"):
+            method = RECIPES[name].build()
+        layers = [method.projector[i].out_features for i in (0, 3, 6)]
+        assert layers == [512, 512, 2048]
+        assert [method.predictor[i].out_features for i in (0, 3)] == [512, 2048]
+    with torch.device("meta"):
+        method = RECIPES["ddcl_resnet50_in100"].build()
+    assert [method.projector2[i].out_features for i in (0, 3, 6)] == [2048] * 3
+
+
+def test_simsiam_s_projector_bias_is_neither_trained_nor_decayed_and_ddcl_s_is_both():
+    for name, trained in (("simsiam", False), ("ddcl", True)):
+        method = build(name)
+        grouped = {id(p) for g in parameter_groups(method, siamese(name)) for p in g["params"]}
+        projectors = [getattr(method, key) for key in ("projector", "projector2") if hasattr(method, key)]
+        assert [id(projector[6].bias) in grouped for projector in projectors] == [trained] * len(projectors)
+
+
+def test_resnets_start_as_those_of_the_released_code():
+    """SimSiam: torchvision's, residual branches at 0. DDCL: nn.Conv2d's own, uniform within 1 / fan_in^(1/2). Others:
+    torchvision's, Kaiming normal over fan_out, no branch at 0."""
+    torch.manual_seed(0)
+    kaiming = (2 / (256 * 9)) ** 0.5
+    for config, std, last in (
+        (SimSiam(), kaiming, 0.0), (Ddcl(), (3 * 256 * 9) ** -0.5, 1.0), (Dino(prototypes=8, hidden=8), kaiming, 1.0)
+    ):  # fmt: skip
+        method = config.build(BACKBONES["resnet18"], 0.0)
+        network = method.encoder
+        weight = network.layer3[1].conv2.weight
+        assert weight.std().item() == pytest.approx(std, rel=0.01)
+        bounded = weight.abs().max() <= (256 * 9) ** -0.5
+        assert bounded == isinstance(method, DdclMethod)
+        assert {block.bn2.weight.unique().item() for block in network.layer2} == {last}
+
+
 def test_the_learning_rate_of_the_predictors_alone_is_constant(method):
     constant = {id(p) for p in method.constant_lr()}
     named = {name.split(".")[0] for name, p in method.named_parameters() if id(p) in constant}
@@ -162,7 +208,7 @@ def test_one_process_takes_the_absolute_value():
 def gradients(method, data: Batch) -> dict[str, torch.Tensor]:
     method.zero_grad()
     method(data, START)["loss"].backward()
-    return {name: p.grad.clone() for name, p in method.named_parameters()}
+    return {name: p.grad.clone() for name, p in method.named_parameters() if p.requires_grad}
 
 
 def shares(data: Batch) -> list[Batch]:

@@ -55,16 +55,18 @@ def pets(root: Path) -> None:
     write(root, {"annotations/test.txt": "Abyssinian_2 1 1 1\ngreat_dane_2 2 2 1\n"})
 
 
-MAKERS = {maker.__name__: maker for maker in (cub200, flowers102, food101, pets)}
+MAKERS = {maker.__name__: maker for maker in (cub200, flowers102, food101, pets)} | {"flowers102_valid": flowers102}
 EXPECTED = {
     "cub200": (["001.Albatross", "002.Auk"], ["a.jpg", "c.jpg"], ["b.jpg", "d.jpg"]),
-    "flowers102": (["1", "2"], ["image_00001.jpg", "image_00004.jpg", "image_00005.jpg"],
+    "flowers102": (["1", "2"], ["image_00001.jpg", "image_00004.jpg"],
                    ["image_00002.jpg", "image_00003.jpg", "image_00006.jpg"]),
+    "flowers102_valid": (["1", "2"], ["image_00001.jpg", "image_00004.jpg", "image_00005.jpg"],
+                         ["image_00002.jpg", "image_00003.jpg", "image_00006.jpg"]),
     "food101": (["pie", "soup"], ["1.jpg", "3.jpg"], ["2.jpg", "4.jpg"]),
     "pets": (["Abyssinian", "great_dane"], ["Abyssinian_1.jpg", "great_dane_1.jpg"],
              ["Abyssinian_2.jpg", "great_dane_2.jpg"]),
 }  # fmt: skip
-LABELS = {"flowers102": ([0, 1, 1], [0, 0, 1])}
+LABELS = {"flowers102": ([0, 1], [0, 0, 1]), "flowers102_valid": ([0, 1, 1], [0, 0, 1])}
 
 
 @pytest.mark.parametrize("name", ARCHIVES)

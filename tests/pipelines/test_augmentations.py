@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from clever_fast.benchmarks.checks import graph, parity
+from clever_fast.benchmarks.checks import graph, parity, references
 from clever_fast.benchmarks.checks.references import JITTER
 from clever_fast.errors import UserError
 from clever_fast.pipelines.augmentations import ColorJitter, Elastic, GaussianBlur, Grayscale, Rotation, Solarize
@@ -149,7 +149,7 @@ def _displacements(size: int, count: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize(("size", "count"), [(96, 400), (224, 80)])
 def test_elastic_has_the_statistics_of_its_definition(size, count):
     for seed in (0, 1, 2):
-        moved = _displacements(size, count, seed)
+        moved = _displacements(size, count, seed)[:, 20:-20, 20:-20]  # the border is another test's
         np.testing.assert_allclose(moved.std(axis=(0, 1, 2)), 1.63, rtol=0.03)
         variance = (moved**2).mean()
         for lag in (2, 5, 10, 20):  # white noise blurred with sigma 5
@@ -158,6 +158,20 @@ def test_elastic_has_the_statistics_of_its_definition(size, count):
             assert abs((moved[:, :-lag] * moved[:, lag:]).mean() / variance - expected) < 0.04
         assert abs(np.corrcoef(moved[..., 0].ravel(), moved[..., 1].ravel())[0, 1]) < 0.05
         assert abs(moved.mean()) < 0.1
+
+
+@pytest.mark.parametrize(("size", "count"), [(96, 600), (48, 900)])
+def test_at_the_border_elastic_moves_as_much_as_torchvision_s(size, count):
+    """Root mean squares of corners, edges and the inside; torchvision's noise is reflected, so that it moves more."""
+    middle, edge = slice(size // 2 - 4, size // 2 + 4), [0, 1, 2, -3, -2, -1]
+    places = {"inside": (middle, middle), "edge": (edge, middle), "corner": (edge, edge[:3])}
+    theirs, ours = references.displacements(size, count), _displacements(size, count, 0)
+    found = {}
+    for name, (rows, columns) in places.items():
+        found[name], expected = (np.sqrt((m[:, rows][:, :, columns] ** 2).mean()) for m in (ours, theirs))
+        assert found[name] == pytest.approx(expected, rel=0.08), name
+    assert found["corner"] > 1.2 * found["edge"] > 1.4 * found["inside"]
+    assert np.sqrt((ours**2).mean()) == pytest.approx(np.sqrt((theirs**2).mean()), rel=0.03)
 
 
 @pytest.mark.parametrize("size", [96, 97, 224])

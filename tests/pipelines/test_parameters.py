@@ -44,6 +44,27 @@ def test_processes_share_the_batch_of_one():
         np.testing.assert_array_equal(sampler().indices(step), np.concatenate([r.indices(step) for r in ranks]))
 
 
+@pytest.mark.parametrize(("size", "lengths"), [(16, [16, 16, 16, 2]), (10, [10] * 5), (64, [50])])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_with_the_partial_batch_every_image_is_seen_once_an_epoch(size, lengths, processes):
+    ranks = [sampler(batch_size=size, rank=r, world_size=processes, partial=True) for r in range(processes)]
+    assert {rank.steps_per_epoch for rank in ranks} == {len(lengths)}
+    seen = []
+    for step, total in enumerate(lengths):
+        counts = [rank.counts(step) for rank in ranks]
+        assert {whole for _, whole in counts} == {total} == {sum(own for own, _ in counts)}
+        assert len({len(rank.indices(step)) for rank in ranks}) == 1  # as many for each
+        seen += [rank.indices(step)[:own] for rank, (own, _) in zip(ranks, counts)]
+    assert sorted(np.concatenate(seen)) == list(range(50))
+
+
+def test_of_a_batch_smaller_than_the_processes_some_get_an_image_again():
+    ranks = [sampler(batch_size=48, rank=rank, world_size=4, partial=True) for rank in range(4)]
+    found = [(rank.indices(1).tolist(), rank.counts(1)) for rank in ranks]
+    (first, _), (second, _) = found[:2]
+    assert found == [(first, (1, 2)), (second, (1, 2)), (first, (0, 2)), (second, (0, 2))]
+
+
 def test_a_sample_draws_the_same_numbers_in_any_company():
     together = sampler().parameters(np.array([7, 1, 49]), 2)
     alone = sampler(batch_size=2, world_size=2).parameters(np.array([1]), 2)

@@ -67,6 +67,9 @@ def test_each_does_what_its_name_says(manifest):
         for index, image in turned.items():
             np.testing.assert_array_equal(image, np.rot90(plain[index], quarters))
             np.testing.assert_array_equal(flipped[index], plain[index][:, ::-1])
+    coloured, mirrored = (pixels(manifest, PERTURBATIONS[name]) for name in ("CJ", "CJ+Flip"))
+    for index, image in mirrored.items():
+        np.testing.assert_array_equal(image, coloured[index][:, ::-1])
     grey = pixels(manifest, PERTURBATIONS["Ro"])
     corners = [image[0, 0].sum() for image in grey.values()]
     assert np.isclose(corners, min(corners)).sum() > COUNT  # turned in from outside: black
@@ -83,6 +86,7 @@ def test_published_names_have_the_published_operations():
         assert kinds[f"CJ+Ro+ET{alpha}"] == ["Rotation", colour, "Elastic"]
         assert PERTURBATIONS[f"CJ+Ro+ET{alpha}"].augmentations[2].alpha == alpha
         assert PERTURBATIONS[f"CJ+Ro+ET{alpha}"].augmentations[2].probability == 1
+    assert PERTURBATIONS["CJ+Flip"].augmentations[1].probability == 1
     jitter = PERTURBATIONS["CJ"].augmentations[0]
     values = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue, jitter.probability)
     assert values == (0.4, 0.4, 0.4, 0.1, 1)

@@ -6,8 +6,10 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from clever_fast.accelerator import Accelerator
 from clever_fast.errors import UserError
@@ -133,11 +135,19 @@ def cut_all(
             shrunk = [image.resize((width, height), Image.Resampling.LANCZOS) for image in images]
             cuts = tokencut(maps(normalised(shrunk, (height, width))))
             for pair, image, cut in zip(some, images, cuts, strict=True):
-                coarse = Image.fromarray(cut.mask).resize(image.size, Image.Resampling.NEAREST)
-                found = {"TokenCut": np.asarray(coarse, np.float64)}
+                found = {"TokenCut": enlarged(cut.mask, (image.height, image.width))}
                 if solver:
                     found["with solver"] = bilateral_solver(np.asarray(image), found["TokenCut"])
                 yield Found(pair, cut.eigenvector, found)
+
+
+def enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask (h, w) at (height, width), float64: row y shows row floor(y h / height), as torch's `nearest` has it.
+
+    Pillow's takes floor((y + 0.5) h / height), which is another row wherever a side is no multiple of the mask's.
+    """
+    pixels = torch.from_numpy(mask.astype(np.float64))[None, None]
+    return F.interpolate(pixels, size=size, mode="nearest")[0, 0].numpy()
 
 
 def centred(maps: Maps) -> Maps:

@@ -11,6 +11,7 @@ from clever_fast.evaluate.segmentation.saliency import (
     Pair,
     centred,
     check,
+    enlarged,
     find_pairs,
     measures,
     read_truth,
@@ -112,6 +113,20 @@ def test_truth_is_what_is_not_black_and_in_lossy_files_what_is_nearer_to_white(t
     pixels[4:8] = 60
     assert (read_truth(save(tmp_path / "a.png", pixels)) == (pixels > 0)).all()
     assert not read_truth(save(tmp_path / "a.jpg", pixels)).any()
+
+
+@pytest.mark.parametrize("size", [(37, 53), (480, 300), (16, 9), (5, 7)])
+def test_masks_are_enlarged_by_torch_s_rule(size):
+    """Row y of the image shows row floor(y h / height) of the mask, counted here in whole numbers."""
+    mask = np.random.default_rng(0).random((5, 7)) < 0.5
+    rows, columns = (np.arange(n) * m // n for n, m in zip(size, mask.shape))
+    np.testing.assert_array_equal(enlarged(mask, size), mask[rows][:, columns])
+
+
+def test_pillow_s_rule_is_another():
+    mask = np.arange(7)[None] % 2 == 0
+    pillow = np.asarray(Image.fromarray(mask).resize((53, 1), Image.Resampling.NEAREST))
+    assert (pillow != enlarged(mask, (1, 53))).any()
 
 
 def test_features_that_are_never_negative_need_centring():
