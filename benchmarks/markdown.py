@@ -6,11 +6,11 @@ from pathlib import Path
 
 from clever_fast.benchmarks import ops, scan
 from clever_fast.benchmarks.measure import write_section
-from clever_fast.benchmarks.records import number, title, training
+from clever_fast.benchmarks.records import number, training
 from clever_fast.benchmarks.report import PUBLISHED_CROPS, in_order, where
 from clever_fast.errors import UserError
 from clever_fast.performance.flops import GOOD_SHARE, IMAGES, PEAK_TFLOPS, gflop_per_image, predicted_rate
-from clever_fast.recipes import EPOCHS, NETWORKS, RECIPES
+from clever_fast.recipes import NETWORKS, RECIPES
 
 DATA = {"in100": "IN-100", "in1k": "IN-1k"}
 
@@ -49,12 +49,13 @@ def overview(rows: list[dict]) -> str:
     heads = [f"{place}, {batch} images of {crops}: measured" for place, crops, batch in places]
     heads += [f"{gpu}, {PUBLISHED_CROPS}: *predicted*" for gpu in PEAK_TFLOPS]
     lines = [f"| CLeVER, images/s | {' | '.join(heads)} |", f"|---{'|---' * len(heads)}|"]
-    for name, backbone in NETWORKS.items():
-        cells = [title({"method": "", "backbone": backbone.name}).strip()]
+    for name in NETWORKS:
+        backbone = RECIPES[name].backbone
+        cells = [backbone.label]
         for place in places:
             rate = [r for r in _at(chosen, place) if r["backbone"] == backbone.name]
             cells.append(number(rate[-1]["images_per_second"]["median"]) if rate else "")
-        cells += [_predicted(gflop_per_image(RECIPES[f"clever_{name}_in100"]), gpu) for gpu in PEAK_TFLOPS]
+        cells += [_predicted(gflop_per_image(RECIPES[name]), gpu) for gpu in PEAK_TFLOPS]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + f"\n\n{_formula()} The paper's run reaches 251 on an A100 with ViT-S.\n" + _when(chosen)
 
@@ -64,15 +65,19 @@ def expected(rows: list[dict]) -> str:
     on_gpu = [r for r in rows if r["device"] != "cpu" and r["crops"] == PUBLISHED_CROPS and r["benchmark"] == "step"]
     devices = sorted({r["device"] for r in on_gpu})
     heads = ["backbone", "GFLOP an image", *(f"{gpu}, images/s, *predicted*" for gpu in PEAK_TFLOPS)]
-    heads += [f"A100, hours of {EPOCHS[data]} epochs of {name}, *predicted*" for data, name in DATA.items()]
+    heads += [
+        f"A100, hours of {RECIPES[f'clever_vits16_{data}'].epochs} epochs of {name}, *predicted*"
+        for data, name in DATA.items()
+    ]
     heads += [f"{device}, images/s, measured" for device in devices]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for name, backbone in NETWORKS.items():
-        gflop = gflop_per_image(RECIPES[f"clever_{name}_in100"])
-        cells = [title({"method": "", "backbone": backbone.name}).strip(), f"{gflop:,.1f}"]
+    for name in NETWORKS:
+        backbone = RECIPES[name].backbone
+        gflop = gflop_per_image(RECIPES[name])
+        cells = [backbone.label, f"{gflop:,.1f}"]
         cells += [_predicted(gflop, gpu) for gpu in PEAK_TFLOPS]
         for data in DATA:
-            hours = [IMAGES[data] * EPOCHS[data] / predicted_rate(gflop, "A100", s) / 3600 for s in GOOD_SHARE[::-1]]
+            hours = [IMAGES[data] * _epochs(data) / predicted_rate(gflop, "A100", s) / 3600 for s in GOOD_SHARE[::-1]]
             cells.append(" to ".join(f"{h:,.1f}" for h in hours))
         for device in devices:
             found = [
@@ -105,8 +110,12 @@ def step_table(steps: list[dict]) -> str:
     return "\n".join(lines) + f"\n\nMedians of alternating rounds. {_when(steps)}"
 
 
+def _epochs(data: str) -> int:
+    return RECIPES[f"clever_vits16_{data}"].epochs
+
+
 def _names() -> set[str]:
-    return {backbone.name for backbone in NETWORKS.values()}
+    return {RECIPES[name].backbone.name for name in NETWORKS}
 
 
 def _at(rows: list[dict], place: tuple) -> list[dict]:

@@ -7,17 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from clever_fast.errors import UserError
+from clever_fast.models import BACKBONES, FORMER_NAMES
 
-BACKBONE_TITLES = {
-    "resnet18": "ResNet-18",
-    "resnet50": "ResNet-50",
-    "vit_tiny_patch16_224": "ViT-T/16",
-    "vit_small_patch16_224": "ViT-S/16",
-    "vit_base_patch16_224": "ViT-B/16",
-    "vmamba_tiny": "VMamba-T",
-    "vmamba_small": "VMamba-S",
-    "vmamba_base": "VMamba-B",
-}
 TRAINING = ("loader", "step", "epoch")  # the benchmarks of clever_fast.benchmarks.clocks
 KERNELS = ("ops", "scan")  # those of `bench ops`
 NEEDED = ("date", "commit", "cpu", "cores", "versions")  # of every record
@@ -51,7 +42,8 @@ def training(records: Iterable[dict]) -> list[dict]:
 def title(record: dict) -> str:
     """The method and the backbone as papers write them."""
     method = {"clever": "CLeVER", "dino": "DINO"}.get(record["method"], record["method"])
-    return f"{method} {BACKBONE_TITLES.get(record['backbone'], record['backbone'])}"
+    known = BACKBONES.get(record["backbone"])
+    return f"{method} {known.label if known else record['backbone']}"
 
 
 def number(value: float) -> str:
@@ -98,4 +90,6 @@ def _parse(path: Path, number: int, line: str) -> dict:
         raise UserError(f"line {number} of {path} is no record of `clever-fast bench`") from None
     if missing:
         raise UserError(f"line {number} of {path} is a record of another format: it lacks {', '.join(missing)}")
+    if "backbone" in record:  # older records have former names
+        record["backbone"] = FORMER_NAMES.get(record["backbone"], record["backbone"])
     return record

@@ -102,7 +102,7 @@ def _size(r: dict) -> tuple:
 
 def in_order(rows: list[dict]) -> list[dict]:
     """Records with backbones as the recipes list them, CLeVER before DINO, fast before plain."""
-    networks = [backbone.name for backbone in NETWORKS.values()]
+    networks = [RECIPES[name].backbone.name for name in NETWORKS]
     place = {name: i for i, name in enumerate(networks)}
     return sorted(rows, key=lambda r: (place.get(r["backbone"], 99), r["backbone"], r["method"], r["execution"]))
 
@@ -203,14 +203,14 @@ def _predictions() -> Iterator[str]:
         f"TFLOP/s ({peaks}), for {PUBLISHED_CROPS} px. GFLOP are counted, heads and teacher included. "
         "The selective scan's memory traffic is not, so VMamba's rows are an upper bound.</p>"
     )
-    gflops = {name: gflop_per_image(RECIPES[f"clever_{name}_in100"]) for name in NETWORKS}
+    gflops = {name: gflop_per_image(RECIPES[name]) for name in NETWORKS}
     for gpu in PEAK_TFLOPS:
         top = 1.02 * max(predicted_rate(gflop, gpu, high) for gflop in gflops.values())
         lines = []
         for name, gflop in gflops.items():
             begin, end = (predicted_rate(gflop, gpu, share) for share in GOOD_SHARE)
             shapes = charts.track() + charts.bar(begin, end, top, "url(#hatch)") + charts.mark(PUBLISHED, top)
-            record = {"method": "clever", "backbone": NETWORKS[name].name}
+            record = {"method": "clever", "backbone": RECIPES[name].backbone.name}
             lines.append((title(record), shapes, f"{begin:,.0f} to {end:,.0f} <small>{gflop:,.0f} GFLOP</small>"))
         yield f"<h3>{gpu}, predicted</h3>"
         yield charts.chart(lines, {f"paper, ViT-S, A100: {PUBLISHED:.0f}": PUBLISHED}, top)

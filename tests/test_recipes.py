@@ -6,13 +6,14 @@ import pytest
 import torch
 from timm.layers import DropPath
 
-from clever_fast.recipes import NETWORKS, RECIPES
+from clever_fast.performance.flops import gflop_per_image
+from clever_fast.recipes import CATALOGUE, NETWORKS, RECIPES
 
 
 @pytest.mark.parametrize("method", ["dino", "clever"])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_imagenet_100_has_the_script_s_epochs_and_the_paper_s(method, network):
-    name = f"{method}_{network}"
+    name = network.replace("clever", method).removesuffix("_in100")
     assert RECIPES[f"{name}_in100"].epochs == 200
     assert RECIPES[f"{name}_in1k"].epochs == 100
     assert RECIPES[f"{name}_in100_500"] == replace(RECIPES[f"{name}_in100"], epochs=500)
@@ -46,3 +47,11 @@ def test_the_teacher_has_no_drop_path_and_the_student_the_released_rate(network)
         for net in (method.student.backbone, method.teacher.backbone)
     ]
     assert rates == [pytest.approx({"vmambat": 0.2, "vits16": 0.1}[network]), 0.0]
+
+
+COUNTED = ("clever_demo", "clever_vits16_in100", "dino_resnet18_cifar10", "ddcl_resnet50_in100_preg")
+
+
+@pytest.mark.parametrize("name", [n if n in COUNTED else pytest.param(n, marks=pytest.mark.full) for n in CATALOGUE])
+def test_the_table_s_costs_are_those_that_are_counted(name):
+    assert CATALOGUE[name].gflop == pytest.approx(gflop_per_image(RECIPES[name]), abs=0.006)

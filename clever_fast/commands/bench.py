@@ -11,10 +11,10 @@ from clever_fast.benchmarks.measure import append
 from clever_fast.benchmarks.records import number
 from clever_fast.errors import UserError
 from clever_fast.performance.flops import IMAGES
-from clever_fast.recipes import EPOCHS, NETWORKS
+from clever_fast.recipes import NETWORKS, RECIPES
 
 RECORDS = Path("bench")
-EVERY = ",".join(f"{method}_{network}_in100" for network in NETWORKS for method in ("clever", "dino"))
+EVERY = ",".join(name.replace("clever", method) for name in NETWORKS for method in ("clever", "dino"))
 USUAL = "clever_vits16_in100"
 
 
@@ -199,6 +199,6 @@ def _estimate(record: dict) -> None:
     """What the measured rate would make of ImageNet."""
     rate = record["images_per_second"]["median"]
     print(f"Estimates from {number(rate)} images/s at {record['crops']}, not measurements:")
-    for data, epochs in EPOCHS.items():
+    for data, epochs in ((data, RECIPES[f"clever_vits16_{data}"].epochs) for data in ("in100", "in1k")):
         hours = IMAGES[data] / rate / 3600
         print(f"  {data}: {hours:,.2f} h an epoch, {epochs * hours:,.1f} h for the published {epochs} epochs")

@@ -158,7 +158,7 @@ def test_the_network_may_learn_at_another_rate_than_its_classifier(data, acceler
         return step(self, *arguments, **options)
 
     monkeypatch.setattr(torch.optim.SGD, "step", seen)
-    encoder = replace(scenes.encoder().with_parts(["all"]), protocol="simsiam")
+    encoder = scenes.encoder().with_parts(["all"]).replace(protocol="simsiam")
     for few, lr in ((False, 30.0), (True, 3.0)):
         rates.clear()
         finetune(encoder, *data, accelerator, Finetuning(epochs=1), few=few, say=lambda _: None)
