@@ -31,7 +31,7 @@ segmentation: setup
 	$(BIN)/clever-fast evaluate saliency --data demo/clips --run demo/run
 
 test: setup lint
-	$(PYTEST) -m "not gpu and not full and not soak" tests
+	$(PYTEST) -m "not gpu and not full and not soak" --seconds .pytest_cache/seconds.json tests
 
 test-full: setup lint
 	$(PYTEST) -m "not gpu and not soak" tests

@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from clever_fast.environment import OPENMP_SPINS
 from clever_fast.errors import UserError
 
 COMMANDS = {
@@ -50,6 +51,8 @@ COMMANDS = {
 def main(words: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 for a run that failed, 2 for input that the user can mend."""
     words = sys.argv[1:] if words is None else words
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", OPENMP_SPINS)  # read when torch is imported
     try:
         return _run(words) or 0
     except UserError as error:

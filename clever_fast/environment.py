@@ -13,6 +13,8 @@ from pathlib import Path
 
 from clever_fast import __version__
 
+# Turns that an OpenMP thread waits for work before it sleeps. libgomp's own 300,000 let two runs stall each other.
+OPENMP_SPINS = "1000"
 PACKAGES = (
     "torch",
     "torchvision",

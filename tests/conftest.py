@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: a small folder of labelled JPEGs, and recipes small enough for two cores."""
 
+import json
 import os
 from importlib import import_module
 from pathlib import Path
@@ -55,6 +56,25 @@ def fault(request: pytest.FixtureRequest):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", type=Path, help="JSON lines that tests of faults add their records to")
+    parser.addoption("--seconds", type=Path, help="JSON file of the seconds of each test file, slowest first")
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    """Says which files take the time: `--durations` by test hides a file of many short ones."""
+    if not (path := config.getoption("--seconds")):
+        return
+    seconds: dict[str, float] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                name = report.nodeid.split("::")[0]
+                seconds[name] = seconds.get(name, 0.0) + report.duration
+    slowest = dict(sorted(((name, round(s, 1)) for name, s in seconds.items()), key=lambda item: -item[1]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(slowest, indent=1) + "\n")
+    terminalreporter.section("slowest files, seconds of a core")
+    for name, s in list(slowest.items())[:10]:
+        terminalreporter.line(f"{s:8.1f}  {name}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
