@@ -48,18 +48,8 @@ def run(files: tuple[str, ...], changes: dict[str, str | None], folder: Path, **
     for name, value in changes.items():
         if value is None:
             environment.pop(name, None)
-    words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not gpu and not full and not soak",
-    ]
-    words += [f"--basetemp={folder / 'tests'}", *files]
+    words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--basetemp={folder / 'tests'}"]
+    words += ["-m", "not gpu and not full and not soak", *files]
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout

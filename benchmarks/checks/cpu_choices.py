@@ -129,10 +129,11 @@ def table(record: dict) -> str:
             row, usual = rows[choice], rows["as chosen"]["median"]
             cells.append(f"{row['median']:.1f} ({row['low']:.1f} to {row['high']:.1f}), {row['median'] / usual:.2f}")
         lines.append(f"| {choice} | {' | '.join(cells)} |")
-    rounds = next(iter(rates["clever_demo"].values()))["rounds"]
+    rounds, versions = next(iter(rates["clever_demo"].values()))["rounds"], record["versions"]
     return "\n".join(lines) + (
-        f"\n\nMedians of {rounds} alternating rounds, their extremes, and the ratio to what is chosen. {record['cores']} cores of an {record['cpu']}, torch {record['versions']['torch']}, "
-        f"{record['date']}, commit {record['commit']}.\n"
+        f"\n\nMedians of {rounds} alternating rounds, their extremes, and the ratio to what is chosen. "
+        f"{record['cores']} cores of an {record['cpu']}, torch {versions['torch']}, {record['date']}, commit "
+        f"{record['commit']}.\n"
     )
 
 
