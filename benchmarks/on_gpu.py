@@ -76,9 +76,16 @@ def parts(out: Path) -> list[Part]:
         Part("scan", [*python, "-c", scan, str(out)], 150),
         Part("step", [*cli, "bench", "step", *step, *records], 240, commands),
         Part("profile", [*cli, "profile", *noise, "--out", str(out / "profile")], 120, commands),
+        decoder_sweep(out),
         Part("epoch", [*cli, "bench", "epoch", "--max_steps", "20", "--rounds", "2", *records], 120, dali),
         Part("report", [*cli, "bench", "report", *records], REPORT_S, commands),
     ]
+
+
+def decoder_sweep(out: Path) -> Part:
+    """Decoding at every share of the hardware decoder; see benchmarks/decoder_sweep.py."""
+    command = [sys.executable, "-m", "clever_fast.benchmarks.decoder_sweep", "--out", str(out), "--seconds", "0.5"]
+    return Part("decoder", command, 150, ("torch", "nvidia.dali"))
 
 
 def is_there(module: str) -> bool:

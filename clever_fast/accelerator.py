@@ -72,9 +72,8 @@ class Accelerator:
 
     @property
     def input_dtype(self) -> str:
-        """Dtype of the crops: float16 under GPU autocast, which rounds them anyway, else float32."""
-        half = self.device.type == "cuda" and self.precision != torch.float32
-        return "float16" if half else "float32"
+        """Dtype of the crops: on a GPU that of the computation, so that a network converts nothing; else float32."""
+        return str(self.precision).removeprefix("torch.") if self.device.type == "cuda" else "float32"
 
     def __str__(self) -> str:
         where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "the CPU"

@@ -1,12 +1,13 @@
-"""From a DALI pipeline to batches: the only file that knows both DALI and torch.
+"""From the loaders to batches: the only file that knows both the pipelines and torch.
 
-A crop is copied once, when torch concatenates those of a size, because networks read crop-major batches. On a GPU no
-host waits for it: the pipeline orders its outputs on torch's current stream, which waits for them by an event, and
-DALI's stream waits for the copy in the same way before it uses the crops' memory again.
+On a CPU a batch is the loader's own memory. On a GPU the last op on the crops writes it, in the dtype of the training,
+and the host waits for nothing: the pipeline orders its crops on torch's current stream, which waits for them by an
+event, and DALI's stream waits for the ops in the same way before it uses the crops' memory again.
 DALI is imported when a loader is made: a step on a batch that is there already needs none. Not measured on a GPU.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -16,11 +17,12 @@ from torch import Tensor
 from clever_fast import distributed
 from clever_fast.accelerator import Accelerator
 from clever_fast.methods import Batch
+from clever_fast.ops import deformation, photometry
 from clever_fast.options import Recipe
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.perturbations import ORIG, Perturbation
 from clever_fast.pipelines.policies import Policy
-from clever_fast.pipelines.views import View
+from clever_fast.pipelines.views import CentralView, View
 
 LABELLED_SCALE = (0.08, 1.0)  # area of the crops that classifiers learn from, torchvision's default
 
@@ -78,6 +80,7 @@ class PretrainingBatches(Batches):
 
         self.labels, self.paths, self._summary = torch.from_numpy(manifest.labels), manifest.paths, manifest.summary()
         self.global_crops = sum(view.count for view in recipe.views.views) - recipe.local_crops
+        self._finish = Finish(recipe.views.views, recipe.seed, accelerator)
         self.loader = PretrainingLoader(
             manifest,
             recipe.views,
@@ -102,8 +105,11 @@ class PretrainingBatches(Batches):
 
     def __iter__(self) -> Iterator[Batch]:
         for indices, views in self.loader:
-            g, l = views[: self.global_crops], views[self.global_crops :]
-            yield Batch(_crop_major(g), _crop_major(l) if l else None, self.labels[indices])
+            first, *others = self._finish(views)
+            rows = self.global_crops * len(indices)
+            if rows < len(first):  # the local crops have the size of the global ones
+                first, *others = first[:rows], first[rows:]
+            yield Batch(first, others[0] if others else None, self.labels[indices])
 
     def summary(self) -> str:
         return self._summary
@@ -148,9 +154,11 @@ class LabelledBatches:
         from clever_fast.pipelines.pretraining import PretrainingLoader
 
         self.labels, self.device = torch.from_numpy(manifest.labels), accelerator.device
+        policy = Policy("crop and flip", (View(1, size, LABELLED_SCALE, interpolation=interpolation),))
+        self._finish = Finish(policy.views, seed, accelerator)
         self.loader = PretrainingLoader(
             manifest,
-            Policy("crop and flip", (View(1, size, LABELLED_SCALE, interpolation=interpolation),)),
+            policy,
             seed=seed,
             batch_size=batch_size,
             partial=True,
@@ -162,9 +170,10 @@ class LabelledBatches:
         return self.loader.steps_per_epoch
 
     def __iter__(self) -> Iterator[LabelledBatch]:
-        for step, (indices, (crop,)) in enumerate(self.loader):
+        for step, (indices, views) in enumerate(self.loader):
+            (images,) = self._finish(views)
             own, total = self.loader.sampler.counts(step)
-            yield LabelledBatch(_crop_major([crop]), send(self.labels[indices[:own]], self.device), total)
+            yield LabelledBatch(images, send(self.labels[indices[:own]], self.device), total)
 
     def close(self) -> None:
         self.loader.close()
@@ -189,6 +198,7 @@ class EvaluationBatches:
     ):
         from clever_fast.pipelines.evaluation import EvaluationLoader
 
+        self._finish = Finish([CentralView(size, perturbation.augmentations)], seed, accelerator)
         self.loader = EvaluationLoader(
             manifest,
             size=size,
@@ -200,8 +210,9 @@ class EvaluationBatches:
         )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for indices, images in self.loader:
-            yield torch.from_numpy(indices), _crop_major([images])
+        for indices, view in self.loader:
+            (images,) = self._finish([view])
+            yield torch.from_numpy(indices), images
 
     @property
     def broken(self) -> dict[str, str]:
@@ -214,17 +225,70 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
-def _crop_major(views: Sequence[Any]) -> Tensor:
-    """DALI's (N, S, S, 3) views -> (V*N, 3, S, S) with channels last in torch's own memory, in one concatenation."""
-    # -1: the pipeline's outputs are ordered on torch's stream already. The stream itself would wait for all that DALI
-    # has begun since, which is the next batch.
-    crops = [torch.from_dlpack(view.as_tensor().__dlpack__(stream=-1)) for view in views]
-    batch = torch.cat(crops)
-    if batch.is_cuda:
+class Finish:
+    """From what a loader yields of `views` to a tensor for every run of crops of one size.
+
+    The tensors are (crops * n, 3, S, S), crop-major, channels-last, on the accelerator's device.
+    """
+
+    def __init__(self, views: Sequence[View | CentralView], seed: int, accelerator: Accelerator):
+        self.device, self.dtype = accelerator.device, getattr(torch, accelerator.input_dtype)
+        self._field: Tensor | None = None
+        self._gain: dict[int, Tensor] = {}  # by the crops' size
+        if self.device.type == "cuda":
+            self._prepare_elastic(views, seed)
+
+    def __call__(self, views: list[Any]) -> list[Tensor]:
+        if self.device.type == "cuda":
+            return self._on_device(views)
+        return [torch.from_numpy(view).permute(0, 3, 1, 2) for view in views]
+
+    def _prepare_elastic(self, views: Sequence[View | CentralView], seed: int) -> None:
+        """Put on the device what all elastic deformations of these views are cut from, if there are any."""
+        from clever_fast.pipelines.augmentations.elastic import border_gain
+        from clever_fast.pipelines.view_batches import elastic_field
+
+        field = elastic_field(views, seed)
+        if field is not None:
+            self._field = send(torch.from_numpy(field), self.device)
+            self._gain = {v.size: send(torch.from_numpy(border_gain(v.size)), self.device) for v in views}
+
+    def _on_device(self, views: list[Any]) -> list[Tensor]:
+        """Of every `DeviceView`, its steps one after the other; the last one writes into the batch."""
+        # -1: the pipeline's outputs are ordered on torch's stream already. The stream itself would wait for all that
+        # DALI has begun since, which is the next batch.
+        crops = [torch.from_dlpack(view.crops.as_tensor().__dlpack__(stream=-1)) for view in views]
+        crops = [x.transpose(0, 1) if x.ndim == 5 else x[None] for x in crops]  # (count, n, S, S, 3)
+        parameters = iter(self._send([array for view in views for _, array in view.steps]))
+        batches = []
+        for size, run in groupby(zip(views, crops), lambda pair: pair[1].shape[2]):
+            run = list(run)
+            rows = [len(x) * x.shape[1] for _, x in run]
+            batches.append(self._empty(sum(rows), size, self.dtype))
+            for (view, x), out in zip(run, batches[-1].split(rows)):
+                for op, _ in view.steps[:-1]:
+                    x = self._step(op, x, next(parameters))
+                photometry(x, next(parameters), out=out)
         # DALI gives memory away in the order of the stream that filled it, whoever still reads it.
-        for stream in {view.stream for view in views}:
-            torch.cuda.ExternalStream(stream, batch.device).wait_stream(torch.cuda.current_stream(batch.device))
-    return batch.permute(0, 3, 1, 2)
+        for stream in {view.crops.stream for view in views}:
+            torch.cuda.ExternalStream(stream, self.device).wait_stream(torch.cuda.current_stream(self.device))
+        return batches
+
+    def _step(self, op: str, crops: Tensor, parameters: Tensor) -> Tensor:
+        """An op before the last, from uint8 crops (count, n, S, S, 3) to others."""
+        if op == "deformation":
+            return deformation(crops, parameters, self._field, self._gain.get(crops.shape[2]))
+        out = self._empty(len(crops) * crops.shape[1], crops.shape[2], torch.uint8)
+        return photometry(crops, parameters, out=out).permute(0, 2, 3, 1).view_as(crops)
+
+    def _empty(self, rows: int, size: int, dtype: torch.dtype) -> Tensor:
+        return torch.empty(rows, size, size, 3, dtype=dtype, device=self.device).permute(0, 3, 1, 2)
+
+    def _send(self, arrays: list[np.ndarray]) -> list[Tensor]:
+        """All parameters of a batch in one copy to the device."""
+        flat = send(torch.from_numpy(np.concatenate([array.ravel() for array in arrays])), self.device)
+        parts = flat.split([array.size for array in arrays])
+        return [part.view(array.shape) for part, array in zip(parts, arrays)]
 
 
 def _stream(device: torch.device) -> Callable[[], Any] | None:

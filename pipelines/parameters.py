@@ -24,6 +24,19 @@ def generator(seed: int, index: int, epoch: int, stream: int) -> np.random.Gener
     return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, epoch, stream]))
 
 
+def uniforms(seed: int, indices: np.ndarray, epoch: int, stream: int, views: int) -> np.ndarray:
+    """(n, views, DRAWS) float64 in [0, 1): the numbers of each index's `generator`, which takes longer to make."""
+    counter, key = np.array([0, 0, epoch, stream], np.uint64), np.array([seed, 0], np.uint64)
+    philox = np.random.Philox(key=key)
+    state = philox.state | {"state": {"counter": counter, "key": key}}  # an empty buffer
+    draw, drawn = np.random.Generator(philox).random, np.empty((len(indices), views, DRAWS))
+    for row, index in zip(drawn, indices.tolist()):
+        key[1] = index
+        philox.state = state
+        draw(out=row)
+    return drawn
+
+
 @lru_cache(maxsize=2)
 def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return generator(seed, 0, epoch, PERMUTATION).permutation(count)
@@ -100,12 +113,12 @@ class Sampler:
         images: rows whose sizes count instead of those of `indices`, where an image stands in for another.
         """
         sizes = self.sizes[indices if images is None else images]
-        uniforms = np.stack([generator(self.seed, int(i), epoch, SAMPLES).random((self.crops, DRAWS)) for i in indices])
+        drawn_numbers = uniforms(self.seed, indices, epoch, SAMPLES, self.crops)
         crops = []
         for view in self.views:
             if view.count:
                 # crop-major, so that the rows of one crop lie side by side
-                block = uniforms[:, len(crops) : len(crops) + view.count].swapaxes(0, 1).reshape(-1, DRAWS)
+                block = drawn_numbers[:, len(crops) : len(crops) + view.count].swapaxes(0, 1).reshape(-1, DRAWS)
                 drawn = _sample_view(view, block, np.tile(sizes, (view.count, 1)))
                 rows = [slice(i * len(indices), (i + 1) * len(indices)) for i in range(view.count)]
                 crops += [{name: array[part] for name, array in drawn.items()} for part in rows]
@@ -116,8 +129,7 @@ def perturbation_parameters(
     augmentations: tuple[Augmentation, ...], size: int, indices: np.ndarray, *, seed: int, repetition: int
 ) -> dict[str, np.ndarray]:
     """How test images of `size` pixels are perturbed, by name, (n, ...) each: a function of seed, repetition, index."""
-    draws = [generator(seed, int(i), repetition, PERTURBED).random(DRAWS) for i in indices]
-    return _sample(augmentations, np.stack(draws), size)
+    return _sample(augmentations, uniforms(seed, indices, repetition, PERTURBED, 1)[:, 0], size)
 
 
 def _sample_view(view: View, uniforms: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:

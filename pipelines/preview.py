@@ -9,6 +9,7 @@ from clever_fast.pipelines.contact_sheet import CELL, FAINT, GAP, HEADER, INK, L
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.policies import Policy
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
+from clever_fast.pipelines.views import by_crop
 
 LINES = 5  # of text under a crop
 LARGE, SMALL = ImageFont.load_default(26), ImageFont.load_default(14)
@@ -35,8 +36,8 @@ def contact_sheet(
             manifest, policy, seed=seed, batch_size=count, threads=threads, dtype="float32",
             start_step=epoch * (len(manifest) // count),
         )  # fmt: skip
-        indices, crops = next(iter(loader))
-        pixels = [np.asarray(crop.as_tensor()) * STD + MEAN for crop in crops]
+        indices, views = next(iter(loader))
+        pixels = [crop * STD + MEAN for crop in by_crop(views, count)]
         drawn = loader.sampler.parameters(indices, epoch)
         loader.close()
         for row, index in enumerate(indices):

@@ -1,14 +1,17 @@
-"""Images per second of the pipelines against a PIL/torchvision DataLoader that makes the same crops.
+"""Images per second of the pipelines against DataLoaders that make the same crops with PIL and with albumentations.
 
     python -m clever_fast.benchmarks.checks.against_pil
 
-Rounds of the two alternate, so that a slow minute of the machine meets both; each keeps every core busy. Both deliver
-float32 tensors of every crop. What a loader prepared before its round began does not count.
+Rounds alternate, so that a slow minute of the machine meets all; each loader keeps every core busy. All deliver float32
+tensors of every crop. What a loader prepared before its round began does not count. albumentations is compared where it
+is installed, without elastic deformation; PIL and albumentations draw the order of the jitter's steps, the pipelines
+have one order.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import multiprocessing
 import os
 import statistics
@@ -20,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from clever_fast.benchmarks.checks.torchvision_views import Crops, one_thread, torchvision_views
 from clever_fast.benchmarks.measure import DOCS, append, write_section
@@ -30,6 +33,7 @@ from clever_fast.performance.timing import summary
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.policies import POLICIES, Policy
 from clever_fast.pipelines.pretraining import PretrainingLoader
+from clever_fast.pipelines.view_batches import elastic_field
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "against_pil.jsonl"
 # (name, policy, whether the PIL side cuts its elastic fields out of one as we do, share of the images)
@@ -62,14 +66,16 @@ def main() -> None:
                 continue
             timed = max(2, round(options.images * share / options.batch))
             speeds = compare(POLICIES[policy], paths, (width, height), fast_elastic, cores, options, timed)
-            ratios = [dali[0] / pil[0] for dali, pil in zip(*speeds.values())]
+            ratios = [dali[0] / pil[0] for dali, pil in zip(speeds["dali"], speeds["pil"])]
             row = {side: summary([speed for speed, _ in values]) for side, values in speeds.items()}
             row["ratio"] = summary(ratios)
             cpu = {side: statistics.median(cost for _, cost in values) for side, values in speeds.items()}
-            dali, pil, ratio = text(row["dali"], 1), text(row["pil"], 1), text(row["ratio"], 2)
-            print(f"{name}\n  images/s: DALI {dali}, PIL {pil}, ratio {ratio}")
-            work = f"DALI {cpu['dali']:.1f}, PIL {cpu['pil']:.1f}, ratio {cpu['pil'] / cpu['dali']:.2f}"
-            print(f"  CPU milliseconds per image: {work}", flush=True)
+            for other in speeds.keys() - {"dali", "pil"}:
+                pairs = zip(speeds["dali"], speeds[other])
+                row[f"{other}_ratio"] = summary([ours[0] / theirs[0] for ours, theirs in pairs])
+            rates = ", ".join(f"{key} {text(values, 2)}" for key, values in row.items())
+            work = ", ".join(f"{side} {cost:.1f}" for side, cost in cpu.items())
+            print(f"{name}\n  images/s: {rates}\n  CPU milliseconds per image: {work}", flush=True)
             flags = {"images": timed * options.batch, "batch": options.batch, "size": options.size, "kB": kilobytes}
             records.append(
                 {"benchmark": "against_pil", "row": name, **row, "cpu_ms": cpu, "flags": flags, **conditions()}
@@ -83,16 +89,18 @@ def table(records: list[dict]) -> str:
     """The rows of one run in Markdown; both CAUG_PLUS rows stand together."""
     last = records[-1]
     lines = [
-        "| policy | DALI images/s | PIL workers images/s | ratio (lowest to highest of the rounds) | CPU ms an image |",
+        "| policy | ours, images/s | against PIL workers | against albumentations workers "
+        "| CPU ms an image: ours, PIL, albumentations |",
         "|---|---|---|---|---|",
     ]
     for r in records:
-        ratio = f"**{r['ratio']['median']:.2f}** ({r['ratio']['low']:.2f} to {r['ratio']['high']:.2f})"
-        cpu = f"{r['cpu_ms']['dali']:.1f} / {r['cpu_ms']['pil']:.1f}"
-        lines.append(f"| {r['row']} | {r['dali']['median']:.0f} | {r['pil']['median']:.0f} | {ratio} | {cpu} |")
+        ratios = [f"**{text(r[key], 2)}**" if key in r else "" for key in ("ratio", "albumentations_ratio")]
+        cpu = ", ".join(f"{cost:.1f}" for cost in r["cpu_ms"].values())
+        lines.append(f"| {r['row']} | {r['dali']['median']:.0f} | {' | '.join(ratios)} | {cpu} |")
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
     return "\n".join(lines) + (
-        f"\n\nMedians of {last['ratio']['rounds']} alternating rounds on {last['cores']} cores of an {last['cpu']}, "
+        f"\n\nMedians (lowest to highest) of {last['ratio']['rounds']} alternating rounds, other programs running too, "
+        f"on {last['cores']} cores of an {last['cpu']}, "
         f"{last['date']}, commit {last['commit']}; JPEGs of {last['flags']['size']} px, {last['flags']['kB']:.0f} kB; "
         f"{versions}.\nNot measured on a GPU.\n"
     )
@@ -119,36 +127,49 @@ def compare(
     )
     # the workers are started before DALI's threads, which a fork would not survive
     length = (4 * cores + timed) * options.batch
-    pil = DataLoader(
-        Crops(paths, length, torchvision_views(policy, fast_elastic=fast_elastic)),
-        batch_size=options.batch,
-        num_workers=cores,
-        persistent_workers=True,
-        multiprocessing_context="spawn",
-        worker_init_fn=one_thread,
-    )
-    next(iter(pil))
+    others = {
+        "pil": workers(Crops(paths, length, torchvision_views(policy, fast_elastic=fast_elastic)), cores, options)
+    }
+    if importlib.util.find_spec("albumentations") and elastic_field(policy.views, 0) is None:
+        from clever_fast.benchmarks.checks.albumentations_views import AlbumentationsCrops
+
+        others["albumentations"] = workers(AlbumentationsCrops(paths, length, policy), cores, options)
     settle()
     dali = PretrainingLoader(
         manifest, policy, seed=0, batch_size=options.batch, threads=cores, device_id=None, dtype="float32"
     )
     crops = dali_batches(dali)
-    speeds: dict[str, list[tuple[float, float]]] = {"dali": [], "pil": []}
+    speeds: dict[str, list[tuple[float, float]]] = {side: [] for side in ("dali", *others)}
     for done in range(options.rounds):
         speeds["dali"].append(rate(crops, 4, timed, options.batch))
-        settle()
-        epoch = iter(pil)
-        speeds["pil"].append(rate(epoch, 2 * cores, timed, options.batch))
-        deque(epoch, maxlen=0)  # else the workers would go on during the other's round
+        for side, other in others.items():
+            settle()
+            epoch = iter(other)
+            speeds[side].append(rate(epoch, 2 * cores, timed, options.batch))
+            deque(epoch, maxlen=0)  # else the workers would go on during another's round
         progress = ", ".join(f"{side} {values[-1][0]:.1f}" for side, values in speeds.items())
         print(f"  round {done + 1} of {options.rounds}: {progress} images/s", flush=True)
     dali.close()
     return speeds
 
 
+def workers(crops: Dataset, cores: int, options: argparse.Namespace) -> DataLoader:
+    """A loader with a worker on each core, which have begun to work."""
+    made = DataLoader(
+        crops,
+        batch_size=options.batch,
+        num_workers=cores,
+        persistent_workers=True,
+        multiprocessing_context="spawn",
+        worker_init_fn=one_thread,
+    )
+    next(iter(made))
+    return made
+
+
 def dali_batches(loader: PretrainingLoader) -> Iterator[list[torch.Tensor]]:
-    for _, crops in loader:
-        yield [torch.from_dlpack(crop.as_tensor()) for crop in crops]
+    for _, views in loader:
+        yield [torch.from_numpy(view) for view in views]
 
 
 def rate(batches: Iterator, warm_up: int, timed: int, batch_size: int) -> tuple[float, float]:

@@ -33,6 +33,9 @@ TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 FLOAT32 = ["center", "lowest_center", "parts", "grad", "student_stats", "teacher_stats", "loss", "norms", "weight"]
 LOGITS = ["student", "teacher", "out"]
 SCALARS = ["student_scale", "teacher_scale", "factor", "largest"]
+CROPS = {  # of the ops on uint8 crops
+    "crops": "*u8", "sharp": "*u8", "rows": "*u16", "parameters": "*fp32", "means": "*fp32", "field": "*fp32",
+}  # fmt: skip
 TABLES = {"addresses": "*i64", "ends": "*i64", "sizes": "*i64", "owners": "*i32", "places": "*i32"}
 
 
@@ -91,8 +94,8 @@ def jobs(architectures: tuple[int, ...], dtypes: tuple[str, ...]) -> Iterator[Jo
 
 
 def inspect(job: Job) -> Code:
-    source, listing = _compile(job)
-    instructions, loops = _disassemble(listing)
+    source, listing = compile_(job)
+    instructions, loops = disassemble(listing)
     found = re.search(r"REG:(\d+) STACK:(\d+)", source)
     registers, stack = map(int, found.groups())
     spills = stack + len(re.findall(r"\b(?:STL|LDL)\b", listing))
@@ -116,10 +119,11 @@ def faults(job: Job, code: Code) -> list[str]:
     return found
 
 
-def _compile(job: Job) -> tuple[str, str]:
+def compile_(job: Job) -> tuple[str, str]:
     """The resource usage and the assembly listing of a job."""
     names = job.function.arg_names
     types = {
+        **CROPS,
         **dict.fromkeys(LOGITS, f"*{job.dtype}"),
         **dict.fromkeys(FLOAT32, "*fp32"),
         **dict.fromkeys(SCALARS, "fp32"),
@@ -149,7 +153,7 @@ def _run(tool: str, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def _disassemble(listing: str) -> tuple[list[str], list[list[str]]]:
+def disassemble(listing: str) -> tuple[list[str], list[list[str]]]:
     """All instructions, and those of every loop (from a label to a jump back to it)."""
     labels: dict[str, int] = {}
     instructions: list[str] = []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from PIL import Image, ImageFilter, ImageOps
 from torchvision.transforms.v2 import functional as tv
 
 from clever_fast.benchmarks.checks import references
-from clever_fast.benchmarks.checks.graph import row, run, run_on_cpu
+from clever_fast.benchmarks.checks.alone import row, run_crop, run_on_cpu, run_steps
 from clever_fast.benchmarks.checks.references import JITTER
 from clever_fast.benchmarks.measure import DOCS, write_section
 from clever_fast.benchmarks.photographs import photograph, write_jpegs
@@ -38,10 +37,10 @@ from clever_fast.pipelines.decoding import decode, path_bytes
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.policies import POLICIES, Policy
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
-from clever_fast.pipelines.views import Canvas
+from clever_fast.pipelines.views import Canvas, View, by_crop
 
 SIZE = 224
-CPU, GPU = "CPU graph", "GPU graph's operator, run on a CPU"
+CPU, GPU = "CPU", "GPU's way, on a CPU"
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def operations(count: int = 16, seed: int = 0) -> list[Difference]:
     def both(name: str, augmentation, parameters: dict[str, np.ndarray], reference: str, theirs) -> list[Difference]:
         return [
             difference(f"{name} ({CPU})", reference, run_on_cpu(augmentation, images, parameters), theirs),
-            difference(f"{name} ({GPU})", reference, run(augmentation.apply, images, parameters), theirs),
+            difference(f"{name} ({GPU})", reference, run_steps(augmentation, images, parameters), theirs),
         ]
 
     rows = [_decoding(generator, count), *_crop(generator, count)]
@@ -81,12 +80,8 @@ def operations(count: int = 16, seed: int = 0) -> list[Difference]:
 
     elastic = Elastic(probability=1.0)
     cut = elastic.sample(uniform((count, elastic.draws)), SIZE)
-    rows.append(
-        difference(
-            f"elastic ({CPU})", "torchvision's elastic of the same displacement", run_on_cpu(elastic, images, cut),
-            each(references.elastic, _elastic_maps(cut, SIZE)),
-        )
-    )  # fmt: skip
+    moved = each(references.elastic, _elastic_maps(cut, SIZE))
+    rows += both("elastic", elastic, cut, "torchvision's elastic of the same displacement", moved)
     rows += _color(pictures, images, generator)
 
     always = {"grayscale": np.ones(count, bool), "solarize": np.ones(count, bool)}
@@ -122,15 +117,12 @@ def _crop(generator: np.random.Generator, count: int) -> list[Difference]:
         region = crop.sample(uniforms, np.tile([500, 375], (count, 1)))
         corners = list(zip(region["crop_start"].astype(int), region["crop_end"].astype(int)))
         theirs = [np.asarray(references.crop(p, *ends, SIZE, interpolation)) for p, ends in zip(pictures, corners)]
-        on_cpu = [crop.on_cpu(picture, row(region, i), Canvas(SIZE, "cpu")) for i, picture in enumerate(pictures)]
-        on_gpu = run(partial(_crop_nodes, crop), list(map(np.asarray, pictures)), region)
+        images = list(map(np.asarray, pictures))
+        on_cpu = [crop.on_cpu(image, row(region, i), Canvas(SIZE)) for i, image in enumerate(images)]
+        on_gpu = run_crop(View(1, SIZE, crop.scale, interpolation=interpolation), images, region)
         for graph, ours in ((CPU, on_cpu), (GPU, on_gpu)):
             rows.append(difference(f"crop and flip ({graph})", f"torchvision, {interpolation}", ours, theirs))
     return rows
-
-
-def _crop_nodes(crop: RandomResizedCrop, images, parameters, canvas):
-    return crop.apply(images, parameters, Canvas(SIZE, canvas.device))
 
 
 def _color(pictures: list[Image.Image], images: list[np.ndarray], generator: np.random.Generator) -> list[Difference]:
@@ -143,17 +135,15 @@ def _color(pictures: list[Image.Image], images: list[np.ndarray], generator: np.
         theirs = [np.asarray(references.adjust(picture, name, value)) for picture, value in zip(pictures, drawn[name])]
         rows += [
             difference(f"{name} ({CPU})", "PIL", run_on_cpu(jitter, images, one), theirs),
-            difference(f"{name} ({GPU})", "PIL", run(jitter.apply, images, one), theirs),
+            difference(f"{name} ({GPU})", "PIL", run_steps(jitter, images, one), theirs),
         ]
-    linear = run(_linear_hue, images, drawn)
-    rows.append(difference("hue by DALI's own fn.hsv (not used)", "PIL", linear, theirs))
     theirs = [
         np.asarray(references.jitter(picture, {name: drawn[name][i] for name in JITTER}, generator))
         for i, picture in enumerate(pictures)
     ]
     rows += [
         difference(f"colour jitter ({CPU})", "PIL, random order", run_on_cpu(jitter, images, drawn), theirs),
-        difference(f"colour jitter ({GPU})", "PIL, random order", run(jitter.apply, images, drawn), theirs),
+        difference(f"colour jitter ({GPU})", "PIL, random order", run_steps(jitter, images, drawn), theirs),
         difference("colour jitter, PIL's own", "PIL, another order", *_two_orders(pictures, drawn, generator)),
     ]
     return rows
@@ -161,12 +151,8 @@ def _color(pictures: list[Image.Image], images: list[np.ndarray], generator: np.
 
 def _elastic_maps(cut: dict[str, np.ndarray], size: int, seed: int = 0) -> list[np.ndarray]:
     """(size, size, 2) for every view: the (x, y) pixel that each one shows."""
-    canvas = Canvas(size, "cpu", at_every_pixel(smooth_field(seed)))
+    canvas = Canvas(size, at_every_pixel(smooth_field(seed)))
     return [np.stack(pixel_map(row(cut, i), canvas), axis=-1) for i in range(len(cut["elastic"]))]
-
-
-def _linear_hue(images, parameters, canvas):
-    return fn.hsv(images, hue=parameters["hue"] * 360.0)
 
 
 def _two_orders(pictures, drawn, generator) -> list[list[np.ndarray]]:
@@ -184,18 +170,18 @@ def whole_views(policy: Policy, count: int = 16) -> Difference:
         sizes, labels = np.tile(np.array([500, 375], np.int32), (count, 1)), np.zeros(count, np.int64)
         manifest = Manifest(Path(folder), names, sizes, labels, ["photograph"], {}, "parity")
         loader = PretrainingLoader(manifest, policy, seed=0, batch_size=count, dtype="float32")
-        indices, crops = next(iter(loader))
+        indices, batches = next(iter(loader))
         loader.close()
         drawn = loader.sampler.parameters(indices, 0)
         pictures = [Image.open(manifest.root / names[index]) for index in indices]
         views = [view for view in policy.views for _ in range(view.count)]
         ours, theirs = [], []
-        for crop, view, parameters in zip(crops, views, drawn):
+        for crop, view, parameters in zip(by_crop(batches, count), views, drawn, strict=True):
             maps = [None] * count
             if "elastic" in parameters:
                 coins = parameters["elastic"]
                 maps = [pixels if on else None for on, pixels in zip(coins, _elastic_maps(parameters, view.size))]
-            ours += list(np.asarray(crop.as_tensor()) * STD + MEAN)
+            ours += list(crop * STD + MEAN)
             for i, picture in enumerate(pictures):
                 theirs.append(references.whole_crop(picture, view, row(parameters, i), generator, maps[i]))
     return difference(f"all crops of {policy.name}", "PIL and torchvision, jitter in random order", ours, theirs)

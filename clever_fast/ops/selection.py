@@ -19,7 +19,7 @@ def form(tensor: Tensor, *, on_cpu: bool = False) -> Kernels:
 
 
 def reference_is_asked_for() -> bool:
-    """For ops whose kernels also run on a CPU."""
+    """For ops whose kernels also run on a CPU, and for those that the released code has none of."""
     return _kernels == "reference"
 
 

@@ -16,6 +16,8 @@ class GaussianBlur:
     probability: float
     sigma: tuple[float, float] = (0.1, 2.0)
     draws: ClassVar[int] = 2
+    op: ClassVar[str] = "photometry"
+    place: ClassVar[int] = 2
 
     def sample(self, uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:
         """blur: (N,) bool; blur_sigma: (N,) float32, pixels."""
@@ -25,19 +27,15 @@ class GaussianBlur:
             "blur_sigma": (low + (high - low) * uniforms[:, 1]).astype(np.float32),
         }
 
-    def apply(self, images, parameters, canvas):
-        from clever_fast.pipelines.dali import fn
-
-        if parameters["blur"]:
-            images = fn.gaussian_blur(images, sigma=parameters["blur_sigma"])
-        return images
+    def columns(self, parameters):
+        return {"blur_sigma": np.where(parameters["blur"], parameters["blur_sigma"], 0)}
 
     def on_cpu(self, image, parameters, canvas):
-        """As `apply`: taps up to three sigma, the border reflected."""
+        """Taps up to three sigma, the border reflected."""
         import cv2
 
         if parameters["blur"]:
             sigma = float(parameters["blur_sigma"])
-            taps = 2 * math.ceil(3 * sigma) + 1
-            image = cv2.GaussianBlur(image, (taps, taps), sigma)
+            taps = cv2.getGaussianKernel(2 * math.ceil(3 * sigma) + 1, sigma)
+            image = cv2.sepFilter2D(image, -1, taps, taps)  # as GaussianBlur, in half of its time
         return image

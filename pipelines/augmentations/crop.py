@@ -1,4 +1,4 @@
-"""RandomResizedCrop as torchvision defines it, and the horizontal flip that follows it."""
+"""RandomResizedCrop as torchvision defines it with the horizontal flip that follows it, and the central crop."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from PIL import Image
 
 TRIES = 10
 RATIO = (3 / 4, 4 / 3)
+SMALL = 64  # up to this size (CIFAR) the central crop keeps the whole shorter side
+LONGEST = 4  # times the shorter side: an image that is resized whole
 
 
 @dataclass(frozen=True)
@@ -56,22 +58,57 @@ class RandomResizedCrop:
             "crop_end": np.concatenate([y + h, right], 1).astype(np.float32),
         }
 
-    def apply(self, images, parameters, canvas):
-        from clever_fast.pipelines.dali import fn, types
+    def on_cpu(self, image: np.ndarray, parameters, canvas) -> np.ndarray:
+        """Like torchvision without a look beyond the region, where a GPU's filter reads on."""
+        import cv2
 
-        kinds = {"bicubic": types.INTERP_CUBIC, "bilinear": types.INTERP_LINEAR}
-        return fn.resize(
-            images,
-            size=(canvas.size, canvas.size),
-            roi_start=parameters["crop_start"],
-            roi_end=parameters["crop_end"],
-            interp_type=kinds[self.interpolation],
-            antialias=True,
-        )
+        from clever_fast.pipelines.resize import resize
 
-    def on_cpu(self, image: Image.Image, parameters, canvas) -> np.ndarray:
-        """As `apply`, but like torchvision without a look beyond the region."""
-        (top, left), (bottom, right) = parameters["crop_start"].tolist(), parameters["crop_end"].tolist()
-        region = image.crop((min(left, right), top, max(left, right), bottom))
-        view = region.resize((canvas.size, canvas.size), Image.Resampling[self.interpolation.upper()])
-        return np.asarray(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if left > right else view)
+        (top, left), (bottom, right) = parameters["crop_start"].astype(int), parameters["crop_end"].astype(int)
+        region = image[top:bottom, min(left, right) : max(left, right)]
+        view = resize(region, canvas.size, canvas.size, self.interpolation)
+        return cv2.flip(view, 1) if left > right else view
+
+
+@dataclass(frozen=True)
+class CentralCrop:
+    """The image's centre after its shorter side is resized, as Resize and CenterCrop of torchvision leave it."""
+
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+    def sample(self, sizes: np.ndarray, size: int) -> dict[str, np.ndarray]:
+        """Regions of images of `sizes` (N, 2), width and height in pixels, that a view of `size` pixels shows.
+
+        crop_start, crop_end: (N, 2) float32, (y, x) in pixels, not whole ones.
+        """
+        height_width, resized, first = _central(sizes, size)
+        pixels = height_width / resized
+        return {
+            "crop_start": (first * pixels).astype(np.float32),
+            "crop_end": ((first + size) * pixels).astype(np.float32),
+        }
+
+    def on_cpu(self, image: np.ndarray, parameters, canvas) -> np.ndarray:
+        """Resizes all of the image, as torchvision does; of a shape so extreme that this would be long, the region."""
+        from clever_fast.pipelines.resize import resize
+
+        size, (height, width) = canvas.size, image.shape[:2]
+        _, (resized,), (first,) = _central(np.array([[width, height]]), size)
+        if resized.max() > LONGEST * resized.min():
+            box = [float(value) for name in ("crop_start", "crop_end") for value in parameters[name][::-1]]
+            kind = Image.Resampling[self.interpolation.upper()]
+            return np.array(Image.fromarray(image).resize((size, size), kind, box=box))
+        top, left = first.astype(int)
+        whole = resize(image, *resized.tolist(), self.interpolation)
+        return np.ascontiguousarray(whole[top : top + size, left : left + size])
+
+
+def _central(sizes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N, 2) each, of y and x: the images' sizes, those that they are resized to, and where the view begins in them.
+
+    The shorter side is resized to 256/224 of `size`, to `size` itself up to 64 pixels.
+    """
+    shorter = size if size <= SMALL else round(size * 256 / 224)
+    height_width = sizes[:, ::-1].astype(np.int64)
+    resized = shorter * height_width // height_width.min(axis=1, keepdims=True)
+    return height_width, resized, np.rint((resized - size) / 2)

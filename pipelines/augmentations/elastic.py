@@ -46,7 +46,9 @@ def smooth_field(seed: int) -> np.ndarray:
 
 @lru_cache
 def border_gain(size: int) -> np.ndarray:
-    """(size, size) float32: the standard deviation of a displacement at each pixel of a view, 1 away from its border.
+    """(size,) float32: the standard deviation of a displacement along an axis of a view, 1 away from its border.
+
+    That at a pixel is the product of its row's and its column's.
 
     Along either axis a pixel sees the noise of sum_k w_k n(reflect(y + k)), so some of it twice: its variance is that
     of the summed weights, over sum_k w_k^2. It is 1.37 at an edge, 1.89 in a corner.
@@ -55,8 +57,7 @@ def border_gain(size: int) -> np.ndarray:
     weights = np.zeros((size, size))
     for y in range(size):
         np.add.at(weights[y], places[y : y + TAPS], taps)
-    gain = np.sqrt((weights**2).sum(1) / (taps**2).sum())
-    return np.outer(gain, gain).astype(np.float32)
+    return np.sqrt((weights**2).sum(1) / (taps**2).sum()).astype(np.float32)
 
 
 def _taps() -> np.ndarray:
@@ -65,9 +66,9 @@ def _taps() -> np.ndarray:
 
 
 def at_every_pixel(field: np.ndarray) -> np.ndarray:
-    """(2, FIELD_SIZE, FIELD_SIZE) float32: the x and the y axis of a smooth field at full resolution, for a CPU.
+    """(2, FIELD_SIZE, FIELD_SIZE) float32: the x and the y axis of a smooth field at full resolution.
 
-    The interpolation is that of fn.resize, Keys' cubic with a = -1/2.
+    The interpolation is Keys' cubic with a = -1/2.
     """
     place = (np.arange(FIELD_SIZE) + 0.5) / STRIDE - 0.5
     x = np.abs(place[:, None] - np.arange(FIELD_SIZE // STRIDE))
@@ -87,6 +88,8 @@ class Elastic:
     alpha: float = 100.0
     probability: float = 0.5
     draws: ClassVar[int] = 7
+    op: ClassVar[str] = "deformation"
+    place: ClassVar[int] = 1
 
     def sample(self, uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:
         """elastic: (N,) bool; elastic_start, elastic_end: (N, 2) float32, the (y, x) window in samples of the field, at
@@ -103,18 +106,17 @@ class Elastic:
             "elastic_scale": (self.alpha / 2 * np.where(uniforms[:, 5:7] < 0.5, -1, 1)).astype(np.float32),
         }
 
-    def apply(self, images, parameters, canvas):
-        from clever_fast.pipelines.dali import fn, math, types
-
-        if parameters["elastic"]:
-            pixels, last = sampling_map(parameters, canvas), canvas.size - 1.0
-            x, y = (math.clamp(pixels, 0.0, last)[:, :, axis] for axis in (0, 1))  # (size, size) each
-            moved = fn.experimental.remap(images, x, y, pixel_origin="center")
-            # NPP, which remaps, leaves pixels unwritten whose place lies outside, so it is asked for none: with a black
-            # border, bilinear interpolation is that of the nearest place inside times the share of a pixel that is in.
-            light = math.clamp(math.min(pixels, last - pixels) + 1.0, 0.0, 1.0)
-            images = fn.cast(moved * (light[:, :, 0:1] * light[:, :, 1:2]), dtype=types.UINT8)
-        return images
+    def columns(self, parameters):
+        first, step = _window(parameters["elastic_start"], parameters["elastic_end"])
+        scale = np.where(parameters["elastic"][:, None], parameters["elastic_scale"], 0)
+        return {
+            "elastic_y": first[:, 0],
+            "elastic_x": first[:, 1],
+            "elastic_step_y": step[:, 0],
+            "elastic_step_x": step[:, 1],
+            "elastic_scale_y": scale[:, 1],
+            "elastic_scale_x": scale[:, 0],
+        }
 
     def on_cpu(self, image, parameters, canvas):
         import cv2
@@ -125,32 +127,23 @@ class Elastic:
         return image
 
 
-def sampling_map(parameters, canvas):
-    """Node of (size, size, 2) float32: the (x, y) pixel of the image that each pixel of the view shows."""
-    from clever_fast.pipelines.dali import fn, types
-
-    size = canvas.size
-    displacement = fn.resize(
-        canvas.elastic_field,
-        size=(size, size),
-        roi_start=parameters["elastic_start"],
-        roi_end=parameters["elastic_end"],
-        interp_type=types.INTERP_CUBIC,
-        antialias=False,
-    )
-    scale = parameters["elastic_scale"]
-    if canvas.device == "gpu":
-        scale = scale.gpu()
-    y, x = np.mgrid[:size, :size].astype(np.float32)
-    gain = types.Constant(border_gain(size)[:, :, None], device=canvas.device)
-    return displacement * scale * gain + types.Constant(np.stack([x, y], axis=-1), device=canvas.device)
-
-
 def pixel_map(parameters, canvas) -> tuple[np.ndarray, np.ndarray]:
-    """The same of one view on a CPU, as (size, size) float32 of x and of y: a slice of the field at every pixel."""
-    bounds = zip(STRIDE * parameters["elastic_start"], STRIDE * parameters["elastic_end"])
-    rows, columns = (slice(int(a), int(b)) if a < b else slice(int(a) - 1, int(b) - 1, -1) for a, b in bounds)
+    """The pixel that each pixel of one view shows, (size, size) float32 of x and of y."""
+    (top, left), (down, right) = _window(parameters["elastic_start"], parameters["elastic_end"])
+    rows, columns = _slice(int(top), int(down), canvas.size), _slice(int(left), int(right), canvas.size)
     identity = np.arange(canvas.size, dtype=np.float32)
-    scale = parameters["elastic_scale"][:, None, None] * border_gain(canvas.size)
+    gain = border_gain(canvas.size)
+    scale = parameters["elastic_scale"][:, None, None] * (gain[:, None] * gain)
     x, y = scale * canvas.elastic_field[:, rows, columns]
     return x + identity, y + identity[:, None]
+
+
+def _window(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of windows in samples of the kept field: their first pixel of the field at every pixel, and the step, 1 or -1."""
+    backwards = end < start
+    return STRIDE * start - backwards, np.where(backwards, -1, 1)
+
+
+def _slice(first: int, step: int, size: int) -> slice:
+    last = first + step * size
+    return slice(first, last if last >= 0 else None, step)

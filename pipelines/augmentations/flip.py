@@ -14,17 +14,15 @@ class Flip:
 
     probability: float = 0.5
     draws: ClassVar[int] = 1
+    op: ClassVar[str] = "deformation"
+    place: ClassVar[int] = 0
 
     def sample(self, uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:
         """flip: (N,) bool."""
         return {"flip": uniforms[:, 0] < self.probability}
 
-    def apply(self, images, parameters, canvas):
-        from clever_fast.pipelines.dali import fn
-
-        if parameters["flip"]:
-            images = fn.flip(images)
-        return images
+    def columns(self, parameters):
+        return {"xx": np.where(parameters["flip"], -1, 1)}
 
     def on_cpu(self, image, parameters, canvas):
         return np.ascontiguousarray(image[:, ::-1]) if parameters["flip"] else image

@@ -14,18 +14,15 @@ class Grayscale:
 
     probability: float = 0.2
     draws: ClassVar[int] = 1
+    op: ClassVar[str] = "photometry"
+    place: ClassVar[int] = 1
 
     def sample(self, uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:
         """grayscale: (N,) bool."""
         return {"grayscale": uniforms[:, 0] < self.probability}
 
-    def apply(self, images, parameters, canvas):
-        from clever_fast.pipelines.dali import fn, types
-
-        if parameters["grayscale"]:
-            luma = fn.color_space_conversion(images, image_type=types.RGB, output_type=types.GRAY)
-            images = fn.color_space_conversion(luma, image_type=types.GRAY, output_type=types.RGB)
-        return images
+    def columns(self, parameters):
+        return {"grayscale": parameters["grayscale"]}
 
     def on_cpu(self, image, parameters, canvas):
         import cv2

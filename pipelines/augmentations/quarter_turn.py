@@ -14,16 +14,16 @@ class Turn:
 
     quarters: int
     draws: ClassVar[int] = 0
+    op: ClassVar[str] = "deformation"
+    place: ClassVar[int] = 0
 
     def sample(self, uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:
         """Nothing is drawn."""
         return {}
 
-    def apply(self, images, parameters, canvas):
-        from clever_fast.pipelines.dali import fn, types
-
-        angle = 90.0 * self.quarters
-        return fn.rotate(images, angle=angle, keep_size=True, fill_value=0, interp_type=types.INTERP_NN)
+    def columns(self, parameters):
+        cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[self.quarters % 4]
+        return {"xx": cos, "xy": -sin, "yx": sin, "yy": cos}
 
     def on_cpu(self, image, parameters, canvas):
         return np.ascontiguousarray(np.rot90(image, self.quarters))

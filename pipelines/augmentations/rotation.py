@@ -14,15 +14,17 @@ class Rotation:
 
     degrees: float = 90.0
     draws: ClassVar[int] = 1
+    op: ClassVar[str] = "deformation"
+    place: ClassVar[int] = 0
 
     def sample(self, uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:
         """angle: (N,) float32, degrees."""
         return {"angle": (self.degrees * (2 * uniforms[:, 0] - 1)).astype(np.float32)}
 
-    def apply(self, images, parameters, canvas):
-        from clever_fast.pipelines.dali import fn, types
-
-        return fn.rotate(images, angle=parameters["angle"], keep_size=True, fill_value=0, interp_type=types.INTERP_NN)
+    def columns(self, parameters):
+        radians = np.deg2rad(parameters["angle"].astype(np.float64))
+        cos, sin = np.cos(radians), np.sin(radians)
+        return {"xx": cos, "xy": -sin, "yx": sin, "yy": cos}
 
     def on_cpu(self, image, parameters, canvas):
         import cv2

@@ -14,18 +14,16 @@ class Solarize:
 
     probability: float
     draws: ClassVar[int] = 1
+    op: ClassVar[str] = "photometry"
+    place: ClassVar[int] = 3
 
     def sample(self, uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:
         """solarize: (N,) bool."""
         return {"solarize": uniforms[:, 0] < self.probability}
 
-    def apply(self, images, parameters, canvas):
-        from clever_fast.pipelines.dali import math, types
-
-        if parameters["solarize"]:
-            # for a threshold of half the range, x or 255 - x is whichever is smaller
-            images = math.min(images, images ^ types.Constant(255, dtype=types.UINT8))
-        return images
+    def columns(self, parameters):
+        return {"solarize": parameters["solarize"]}
 
     def on_cpu(self, image, parameters, canvas):
+        # for a threshold of half the range, x or 255 - x is whichever is smaller
         return np.minimum(image, ~image) if parameters["solarize"] else image

@@ -1,6 +1,6 @@
-"""Run by test_gpu_graph.py on the GPU in name only: all augmentations' graphs on a folder of images.
+"""Run by test_gpu_graph.py on the GPU in name only: the graphs of policies and perturbed test sets on a folder.
 
-Prints the shapes and types of each batch, a line each, and at last the number of launches.
+Prints what each batch consists of, a line each, and at last the number of launches.
 """
 
 import ctypes
@@ -25,19 +25,25 @@ def main(folder: Path) -> None:
         small = policy.with_crops(global_size=64, local_size=32, local_crops=local_crops)
         options = {"preallocate": (100, 100), "affinity": True}
         loader = PretrainingLoader(manifest, small, seed=0, batch_size=8, device_id=0, **options)
-        for _, crops in islice(loader, 3):
-            tell(policy.name, crops)
+        for _, views in islice(loader, 3):
+            tell(policy.name, views)
         loader.close()
-    options = {"size": 64, "batch_size": 16, "device_id": 0, "dtype": "float32"}
+    options = {"size": 64, "batch_size": 16, "device_id": 0}
     for perturbation in PERTURBATIONS.values():
-        for _, images in EvaluationLoader(manifest, perturbation=perturbation, **options):
-            tell(perturbation.name, [images])
+        for _, view in EvaluationLoader(manifest, perturbation=perturbation, **options):
+            tell(perturbation.name, [view])
     print(ctypes.c_long.in_dll(stand_in, "launches").value)
 
 
-def tell(name: str, outputs) -> None:
-    assert all(type(x).__name__ == "TensorListGPU" for x in outputs)
-    print(name, *("x".join(map(str, x.as_tensor().shape())) + f":{x.dtype.name}" for x in outputs))
+def tell(name: str, views: list) -> None:
+    assert all(type(view.crops).__name__ == "TensorListGPU" for view in views)
+    print(name, *map(described, views))
+
+
+def described(view) -> str:
+    """The shape and type of a view's crops, then the steps and the shapes of their parameters."""
+    crops = "x".join(map(str, view.crops.as_tensor().shape())) + f":{view.crops.dtype.name}"
+    return ">".join([crops, *(f"{op}:{len(parameters)}" for op, parameters in view.steps)])
 
 
 if __name__ == "__main__":

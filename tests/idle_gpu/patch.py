@@ -7,11 +7,7 @@ import subprocess
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("runtime.c")
-NAMES = (
-    "libcuda.so.1",
-    "libnvidia-ml.so.1",
-    *(f"libnpp{part}.so.{n}" for part in ("c", "ig", "icc") for n in (12, 13)),
-)
+NAMES = ("libcuda.so.1", "libnvidia-ml.so.1")
 KEPT = ("cudaGetErrorName", "cudaGetErrorString", "cudaCreateChannelDesc")  # which ask no driver
 JUMP = (b"\x49\xbb", b"\x41\xff\xe3")  # movabs r11, ADDRESS; jmp r11
 

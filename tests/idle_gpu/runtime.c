@@ -1,4 +1,4 @@
-// The CUDA runtime, driver, NVML and NPP as far as DALI's graphs call them. Functions that need to answer are here;
+// The CUDA runtime, driver and NVML as far as DALI's graphs call them. Functions that need to answer are here;
 // patch.py points all others at `done`.
 #include <stdint.h>
 #include <stdlib.h>
@@ -113,7 +113,3 @@ int nvmlDeviceGetCpuAffinityWithinScope(void *device, unsigned n, unsigned long 
 int nvmlDeviceSetCpuAffinity(void *device) { return 0; }
 int nvmlDeviceClearCpuAffinity(void *device) { return 0; }
 const char *nvmlErrorString(int error) { return "an error"; }
-
-// NPP
-const int *nppGetLibVersion(void) { static const int version[3] = {12, 4, 0}; return version; }
-int nppiRemap_8u_C3R_Ctx(void) { return 0; }

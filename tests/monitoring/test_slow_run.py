@@ -90,7 +90,7 @@ def test_a_loader_gives_its_pipeline_back_though_the_run_has_frozen_it(images):
 
     batches = PretrainingBatches(open_manifest(images), small(), Accelerator.from_execution(CPU))
     next(iter(batches))
-    pipeline = weakref.ref(batches.loader._pipeline)
+    pipeline = weakref.ref(batches.loader._batches._pipeline)
     with frozen_garbage() as freeze:
         freeze()
         batches.close()

@@ -14,6 +14,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
 from clever_fast.ops.crop_pairs import launch
+from clever_fast.ops.deformation import fused as deformation
+from clever_fast.ops.photometry import fused as photometry
 from clever_fast.ops.tensor_lists import fused as tensor_lists
 
 # V, G, N, K: an incomplete block; strides of 1, in units of 8 and of 1; rows that are not aligned; two tiles of crops
@@ -46,6 +48,15 @@ def lists() -> None:
         tensor_lists.lerp_each_(tensors, [t.clone() for t in tensors], torch.zeros(()))
 
 
+def crops() -> None:
+    for V, N, S, dtype in ((8, 2, 96, torch.bfloat16), (1, 1, 1, torch.uint8), (2, 3, 33, torch.float32)):
+        images = torch.zeros(N, V, S, S, 3, dtype=torch.uint8).transpose(0, 1)
+        out = torch.empty(V * N, S, S, 3, dtype=dtype).permute(0, 3, 1, 2)
+        photometry.photometry(images, torch.zeros(V * N, 7), out)
+        for field in (None, torch.zeros(2, 64, 64)):
+            deformation.deformation(images, torch.zeros(V * N, 10), field, None if field is None else torch.ones(S))
+
+
 def main(capability: int) -> None:
     triton.runtime.driver.set_active(Driver(capability))
     run, compiled = JITFunction.run, []
@@ -59,6 +70,7 @@ def main(capability: int) -> None:
     launch.config = lambda kernel, device: launch.CONFIGS[kernel][capability]
     losses()
     lists()
+    crops()
     print({name: compiled.count(name) for name in dict.fromkeys(compiled)})
 
 

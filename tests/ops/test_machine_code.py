@@ -36,6 +36,11 @@ def test_no_spills_wide_loads_and_few_instructions(dtypes):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_ops_on_crops_do_not_spill_and_take_less_than_a_millisecond_of_an_h200():
+    done = compiled("-m", "clever_fast.benchmarks.checks.crop_code", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(("fault", "found"), [("narrow", "are narrow"), ("spills", "spills")])
 def test_the_gate_finds(fault, found):
     done = compiled("-c", GATE, fault)
@@ -46,4 +51,5 @@ def test_the_gate_finds(fault, found):
 def test_every_launch_compiles(capability):
     done = compiled("-m", "tests.ops.compile_only", str(capability))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {"forward", "combine", "backward", "clip", "lerp"} == set(ast.literal_eval(done.stdout))
+    crops = {"mean_luma", "colour", "blur_rows", "blur_columns", "deform"}
+    assert {"forward", "combine", "backward", "clip", "lerp", *crops} == set(ast.literal_eval(done.stdout))

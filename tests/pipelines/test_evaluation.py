@@ -7,9 +7,13 @@ import pytest
 from PIL import Image
 from torchvision.transforms import v2
 
-from clever_fast.pipelines.evaluation import EvaluationLoader, centre_regions
+from clever_fast.benchmarks.checks import alone
+from clever_fast.pipelines import resize
+from clever_fast.pipelines.augmentations import CentralCrop
+from clever_fast.pipelines.evaluation import EvaluationLoader
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.pretraining import MEAN, STD
+from clever_fast.pipelines.views import Canvas
 from tests.images import encode, photograph
 
 SIZES = [(80, 60), (61, 97), (32, 32), (300, 40), (10, 200), (33, 32), (256, 256)]
@@ -25,9 +29,7 @@ def manifest(tmp_path: Path) -> Manifest:
 
 
 def pixels(loader: EvaluationLoader) -> dict[int, np.ndarray]:
-    return {
-        int(i): image * STD + MEAN for rows, images in loader for i, image in zip(rows, np.array(images.as_tensor()))
-    }
+    return {int(i): image * STD + MEAN for rows, images in loader for i, image in zip(rows, images)}
 
 
 @pytest.mark.parametrize(("size", "shorter"), [(96, 110), (224, 256), (64, 64), (32, 32)])
@@ -40,10 +42,16 @@ def test_images_are_resized_and_cropped_as_torchvision_does(manifest, size, shor
         assert np.abs(image - expected).mean() < 1, SIZES[index]
 
 
-def test_an_extreme_shape_needs_no_extreme_memory():
-    start, end = centre_regions(np.array([[10_000, 10]]), 224)
-    np.testing.assert_allclose((end - start)[0], 224 / 256 * 10, rtol=1e-3)
-    np.testing.assert_allclose((start + end)[0] / 2, [5, 5000], rtol=1e-3)
+def test_an_extreme_shape_needs_no_extreme_memory(monkeypatch):
+    region = CentralCrop().sample(np.array([[10_000, 10]]), 224)
+    start, end = region["crop_start"][0], region["crop_end"][0]
+    np.testing.assert_allclose(end - start, 224 / 256 * 10, rtol=1e-3)
+    np.testing.assert_allclose((start + end) / 2, [5, 5000], rtol=1e-3)
+    sizes = []
+    monkeypatch.setattr(resize, "resize", lambda *arguments: sizes.append(arguments))
+    made = CentralCrop().on_cpu(np.asarray(photograph(10_000, 10, 0)), alone.row(region, 0), Canvas(224))
+    assert made.shape == (224, 224, 3)
+    assert not sizes, "all of it would be 256 x 256,000 pixels"
 
 
 def test_processes_share_the_images_and_the_last_batch_is_kept(manifest):

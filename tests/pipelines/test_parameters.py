@@ -1,5 +1,6 @@
 """The sampler: pure functions of (seed, epoch, index, view), and torchvision's distribution of crops."""
 
+import hashlib
 import time
 
 import numpy as np
@@ -164,6 +165,26 @@ def test_the_reserve_starts_every_view_on_a_philox_block():
     expected = np.random.Generator(block).random(parameters.DRAWS)
     drawn = parameters.generator(3, 5, 1, parameters.SAMPLES).random((10, parameters.DRAWS))[2]
     np.testing.assert_array_equal(drawn, expected)
+
+
+def test_a_batch_draws_the_numbers_of_a_generator_for_each_image():
+    """The numbers of runs that began before a batch was drawn at once; so they resume with the same crops."""
+    indices, stream = np.array([7, 0, 49, 7, 2**40]), parameters.PERTURBED
+    drawn = parameters.uniforms(2**63 - 1, indices, 5, stream, 10)
+    for row, index in zip(drawn, indices):
+        bits = np.random.Philox(key=[2**63 - 1, int(index)], counter=[0, 0, 5, stream])
+        expected = np.random.Generator(bits).random((10, parameters.DRAWS))
+        np.testing.assert_array_equal(row, expected)
+
+
+def test_parameters_are_those_of_the_first_release():
+    """Bit for bit: a run that began then resumes with the same crops."""
+    (first, *_, last) = sampler().parameters(np.array([5, 33]), 2)
+    digest = hashlib.sha256()
+    for crop in (first, last):
+        for name in sorted(crop):
+            digest.update(name.encode() + np.ascontiguousarray(crop[name]).tobytes())
+    assert digest.hexdigest() == "72635ea0f7978eab895eb673b0f062eef478496d4cf2c9a4ed1f1fe77a282d77"
 
 
 def test_baug_has_no_geometry():

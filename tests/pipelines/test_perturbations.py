@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clever_fast.benchmarks.checks import graph
+from clever_fast.benchmarks.checks import alone
 from clever_fast.pipelines.augmentations import Flip, Turn
-from clever_fast.pipelines.evaluation import EvaluationLoader, evaluation_pipeline
+from clever_fast.pipelines.evaluation import EvaluationLoader
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.perturbations import ORIG, PERTURBATIONS, Perturbation
 from tests.images import encode, photograph
@@ -28,7 +28,7 @@ def manifest(tmp_path: Path) -> Manifest:
 def pixels(manifest: Manifest, perturbation: Perturbation = HARDEST, **options) -> dict[int, np.ndarray]:
     options = {"size": 48, "batch_size": 4, "repetitions": 2, "seed": 3} | options
     loader = EvaluationLoader(manifest, perturbation=perturbation, **options)
-    return {int(i): image for rows, images in loader for i, image in zip(rows, np.array(images.as_tensor()))}
+    return {int(i): image for rows, images in loader for i, image in zip(rows, images)}
 
 
 def assert_equal(left: dict, right: dict) -> None:
@@ -92,20 +92,10 @@ def test_published_names_have_the_published_operations():
     assert values == (0.4, 0.4, 0.4, 0.1, 1)
 
 
-@pytest.mark.parametrize(
-    "perturbation", [*PERTURBATIONS.values(), Perturbation("turn", (Turn(1),))], ids=lambda p: p.name
-)
-def test_the_gpu_graph_is_constructed_without_a_gpu(manifest, perturbation):
-    loader = EvaluationLoader(manifest, perturbation=perturbation, size=48, batch_size=4)
-    names = list(loader._parameters(np.arange(2)))
-    options = {"size": 48, "seed": 0, "batch_size": 4, "threads": 1, "device_id": 0, "dtype": "float16"}
-    assert evaluation_pipeline(lambda info: None, names, perturbation, **options).device_id == 0
-
-
 @pytest.mark.parametrize("augmentation", [Flip(), *(Turn(quarters) for quarters in range(4))], ids=str)
-def test_the_graphs_nodes_move_pixels_as_the_function_of_one_image_does(augmentation):
+def test_both_ways_move_pixels_alike(augmentation):
     images = [np.asarray(photograph(48, 48, seed)) for seed in range(4)]
     parameters = {"flip": np.array([True, False, False, True])}
-    nodes = graph.run(augmentation.apply, images, parameters)
-    for ours, theirs in zip(nodes, graph.run_on_cpu(augmentation, images, parameters), strict=True):
+    ways = (run(augmentation, images, parameters) for run in (alone.run_steps, alone.run_on_cpu))
+    for ours, theirs in zip(*ways, strict=True):
         np.testing.assert_array_equal(ours, theirs)
