@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clever_fast.benchmarks.measure import append, conditions
+from clever_fast.benchmarks.measure import append
+from clever_fast.environment import conditions
 
 HARDWARE_LOADS, THREADS = (0.0, 0.65, 1.0), (4, 16)
 SIZES = ((500, 375), (2000, 1500))
@@ -57,12 +58,13 @@ def decoder(folder: Path, setting: dict) -> Callable[[], object]:
 
 def loader(folder: Path, setting: dict) -> Callable[[], object]:
     """A function that makes a batch of CAUG_PLUS up to the hand-over to torch."""
+    from clever_fast.pipelines.loader_options import LoaderOptions
     from clever_fast.pipelines.manifest import open_manifest
     from clever_fast.pipelines.policies import CAUG_PLUS
     from clever_fast.pipelines.pretraining import PretrainingLoader
 
-    options = {name: setting[name] for name in ("threads", "hw_decoder_load")}
-    made = PretrainingLoader(open_manifest(folder), CAUG_PLUS, seed=0, batch_size=BATCH, device_id=0, **options)
+    options = LoaderOptions(threads=setting["threads"], hw_decoder_load=setting["hw_decoder_load"])
+    made = PretrainingLoader(open_manifest(folder), CAUG_PLUS, seed=0, batch_size=BATCH, device_id=0, options=options)
     batches = iter(made)
     return lambda: next(batches)
 

@@ -33,7 +33,7 @@ def _place(accelerator: Accelerator, share: tuple[int, int] | None = None) -> di
     return {
         "rank": rank,
         "world_size": world_size,
-        "threads": accelerator.execution.threads,
+        "options": accelerator.execution,
         "device_id": accelerator.device.index,
         "dtype": accelerator.input_dtype,
         "stream": _stream(accelerator.device),
@@ -87,10 +87,6 @@ class PretrainingBatches(Batches):
             seed=recipe.seed,
             batch_size=recipe.batch_size,
             start_step=start_step,
-            prefetch=accelerator.execution.prefetch,
-            hw_decoder_load=accelerator.execution.hw_decoder_load,
-            preallocate=_usual_size(manifest) if accelerator.execution.preallocate else (0, 0),
-            affinity=accelerator.execution.affinity,
             **_place(accelerator, share),
         )
 
@@ -294,12 +290,6 @@ class Finish:
 def _stream(device: torch.device) -> Callable[[], Any] | None:
     """Returns torch's current stream of a GPU; None for a CPU."""
     return (lambda: torch.cuda.current_stream(device)) if device.type == "cuda" else None
-
-
-def _usual_size(manifest: Manifest) -> tuple[int, int]:
-    """Width and height in pixels that 99 % of the images do not exceed."""
-    width, height = np.percentile(manifest.sizes, 99, axis=0)
-    return int(width), int(height)
 
 
 def identity(manifest: Manifest) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from clever_fast.methods import METHODS, Method, MethodConfig
 from clever_fast.models import BACKBONES, Backbone, find_backbone
 from clever_fast.models.vit import antialias_positions
 from clever_fast.ops.selection import Kernels
+from clever_fast.pipelines.loader_options import LoaderOptions
 from clever_fast.pipelines.policies import POLICIES, Policy
 
 
@@ -159,8 +160,8 @@ OptimizerForm = Literal["fused", "foreach", "apex"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Execution:
-    """How fast it is learned. Nothing here changes what is learned beyond rounding.
+class Execution(LoaderOptions):
+    """Speed and memory options, the loader's among them; results change only by rounding.
 
     Args:
         device: cuda, cpu, or auto for a GPU where there is one.
@@ -177,12 +178,6 @@ class Execution:
         optimizer: `fused` is torch's in one launch for all parameters, which also skips a failed step by itself. With
             torch's `foreach`, or NVIDIA Apex's where it is installed, the host waits for every step's verdict.
         bucket_mib: of gradients that DDP sends at once, in MiB.
-        threads: of the data pipeline; 0 for the cores of this machine divided by its processes.
-        prefetch: batches that the data pipeline holds ready.
-        hw_decoder_load: share of a batch that a GPU's JPEG hardware decodes, where it has some; the rest are decoded by
-            its cores and the host.
-        preallocate: have a GPU's decoder reserve memory for 99 % of the images when it is built.
-        affinity: pin the data pipeline's threads to the cores that are nearest to the GPU.
     """
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -193,18 +188,6 @@ class Execution:
     checkpointing: bool = False
     optimizer: OptimizerForm = "fused"
     bucket_mib: int = 25
-    threads: int = 0
-    prefetch: int = 2
-    hw_decoder_load: float = 0.65
-    preallocate: bool = False
-    affinity: bool = False
-
-    def __post_init__(self) -> None:
-        if self.prefetch < 1 or self.threads < 0:
-            name = "prefetch" if self.prefetch < 1 else "threads"
-            raise UserError(f"execution.{name} is {getattr(self, name)}; it must be at least {int(name == 'prefetch')}")
-        if not 0 <= self.hw_decoder_load <= 1:
-            raise UserError(f"execution.hw_decoder_load is {self.hw_decoder_load}; it must be between 0 and 1")
 
 
 PLAIN = Execution(kernels="released", optimizer="foreach", channels_last=False, compile="off")

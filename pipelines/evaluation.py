@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from clever_fast.pipelines.decoding import find_broken
+from clever_fast.pipelines.loader_options import USUAL, LoaderOptions
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.parameters import perturbation_parameters
 from clever_fast.pipelines.perturbations import ORIG, Perturbation
@@ -34,7 +35,7 @@ class EvaluationLoader:
         perturbation: Perturbation = ORIG,
         repetitions: int = 1,
         seed: int = 0,
-        threads: int = 2,
+        options: LoaderOptions = USUAL,
         device_id: int | None = None,
         dtype: str = "float32",
         rank: int = 0,
@@ -47,10 +48,10 @@ class EvaluationLoader:
         interpolation = "bicubic" if perturbation.bicubic else "bilinear"
         self._view, self._seed = CentralView(size, perturbation.augmentations, interpolation), seed
         self._regions = self._view.crop.sample(manifest.sizes, size)
-        self._options = {
+        self._options: dict[str, Any] = {
             "seed": seed,
             "batch_size": batch_size,
-            "threads": threads,
+            "options": options,
             "device_id": device_id,
             "dtype": dtype,
             "in_files": manifest.in_files,

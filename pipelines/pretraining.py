@@ -11,6 +11,7 @@ import numpy as np
 from clever_fast.errors import UserError
 from clever_fast.pipelines import views
 from clever_fast.pipelines.decoding import find_broken
+from clever_fast.pipelines.loader_options import USUAL, LoaderOptions
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.parameters import Sampler
 from clever_fast.pipelines.policies import Policy
@@ -28,9 +29,8 @@ class PretrainingLoader:
     stay valid for as long as they are kept.
 
     batch_size: over all processes. start_step: global step of the first batch, in epoch start_step // steps_per_epoch.
-    dtype: of the views on a CPU, float32 or float16. prefetch: batches that are made ahead. hw_decoder_load,
-    preallocate: of the GPU's decoder, see decoding.decode. affinity: pins DALI's threads near the GPU. stream: as of
-    `ViewBatches`. partial: an epoch's last batch may be smaller, see Sampler.
+    dtype: of the views on a CPU, float32 or float16. stream: as of `ViewBatches`.
+    partial: an epoch's last batch may be smaller, see Sampler.
     A file that breaks after the manifest was written is replaced by the next readable one, from that very step on and
     for the rest of the run; `replaced` holds its path and the reason.
     """
@@ -44,14 +44,10 @@ class PretrainingLoader:
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
-        threads: int = 2,
+        options: LoaderOptions = USUAL,
         device_id: int | None = None,
         dtype: str = "float16",
         start_step: int = 0,
-        prefetch: int = 2,
-        hw_decoder_load: float = 0.65,
-        preallocate: tuple[int, int] = (0, 0),
-        affinity: bool = False,
         stream: Callable[[], Any] | None = None,
         partial: bool = False,
     ):
@@ -63,18 +59,15 @@ class PretrainingLoader:
         self._policy = policy
         self._substitutes: dict[int, int] = {}
         self._step = start_step
-        self._prefetch, self._device_id = prefetch, device_id
-        self._options = {
+        self._device_id = device_id
+        self._options: dict[str, Any] = {
             "seed": seed,
             "batch_size": batch_size // world_size,
-            "threads": threads,
+            "options": options,
             "device_id": device_id,
             "dtype": dtype,
             "in_files": manifest.in_files,
-            "prefetch": prefetch,
-            "hw_decoder_load": hw_decoder_load,
-            "preallocate": preallocate,
-            "affinity": affinity,
+            "reserve": _usual_size(manifest) if options.preallocate else (0, 0),
             "stream": stream or (lambda: None),
         }
         self._batches: ViewBatches | None = None
@@ -119,7 +112,7 @@ class PretrainingLoader:
 
     def _replace_broken(self) -> bool:
         """Looks for broken files in this batch and in those that were being prepared; True if there were any."""
-        steps = range(self._step, self._step + self._prefetch + DECODED + 1)
+        steps = range(self._step, self._step + self._options["options"].prefetch + DECODED + 1)
         rows = {int(row) for step in steps for row in self._images(self.sampler.indices(step))}
         broken = find_broken(self._manifest.read, sorted(rows), self._device_id)
         for row, reason in broken.items():
@@ -133,3 +126,9 @@ class PretrainingLoader:
                 substitute = (substitute + 1) % len(self._manifest)
             self._substitutes[row] = substitute
         return bool(broken)
+
+
+def _usual_size(manifest: Manifest) -> tuple[int, int]:
+    """Width and height in pixels that 99 % of the images do not exceed."""
+    width, height = np.percentile(manifest.sizes, 99, axis=0)
+    return int(width), int(height)

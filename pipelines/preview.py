@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from clever_fast.pipelines.contact_sheet import CELL, FAINT, GAP, HEADER, INK, LINE, MARGIN, PAPER, paste, write
+from clever_fast.pipelines.loader_options import LoaderOptions
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.policies import Policy
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
@@ -33,7 +34,7 @@ def contact_sheet(
         top = MARGIN + block * block_height
         _write_header(sheet, policy, top, run)
         loader = PretrainingLoader(
-            manifest, policy, seed=seed, batch_size=count, threads=threads, dtype="float32",
+            manifest, policy, seed=seed, batch_size=count, options=LoaderOptions(threads=threads), dtype="float32",
             start_step=epoch * (len(manifest) // count),
         )  # fmt: skip
         indices, views = next(iter(loader))

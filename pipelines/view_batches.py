@@ -19,6 +19,7 @@ from clever_fast.pipelines.cpu_augment import CpuViews
 from clever_fast.pipelines.dali import Pipeline, fn, pipeline_def, types
 from clever_fast.pipelines.decoding import decode
 from clever_fast.pipelines.device_steps import device_steps
+from clever_fast.pipelines.loader_options import LoaderOptions
 from clever_fast.pipelines.views import CentralView, View
 
 Drawn = list[dict[str, np.ndarray]]  # of each crop, in the order of the views, its parameters by name, (n, ...) each
@@ -48,33 +49,31 @@ def view_pipeline(
     source: Callable,
     *,
     batch_size: int,
-    threads: int,
+    options: LoaderOptions,
     device_id: int | None,
     in_files: bool = True,
-    prefetch: int = 2,
-    hw_decoder_load: float = 0.65,
-    preallocate: tuple[int, int] = (0, 0),
-    affinity: bool = False,
+    reserve: tuple[int, int] = (0, 0),
 ) -> Pipeline:
     """The graph, not yet built: on a CPU (device_id None) the decoded images, on a GPU an output for each view.
 
     source: what external_source calls with the batch's number; it returns the paths (encoded images unless `in_files`)
-    and, for a GPU, then the start and end of every crop's region. batch_size: of this process.
+    and, for a GPU, then the start and end of every crop's region. batch_size: of this process. reserve: width and
+    height in pixels that a GPU's decoder has memory for from the start.
     """
     device = "cpu" if device_id is None else "gpu"
     crops = sum(view.count for view in views)
 
     @pipeline_def(
         batch_size=batch_size,
-        num_threads=threads,
+        num_threads=options.threads,
         device_id=device_id,
-        prefetch_queue_depth=prefetch if device == "gpu" else DECODED,
-        set_affinity=affinity and device == "gpu",
+        prefetch_queue_depth=options.prefetch if device == "gpu" else DECODED,
+        set_affinity=options.affinity and device == "gpu",
     )
     def graph():
         outputs = 1 + 2 * crops if device == "gpu" else 1
         files, *corners = fn.external_source(source=source, num_outputs=outputs, batch=True, batch_info=True)
-        images = decode(files, device, in_files=in_files, hw_decoder_load=hw_decoder_load, preallocate=preallocate)
+        images = decode(files, device, in_files=in_files, hw_decoder_load=options.hw_decoder_load, preallocate=reserve)
         if device == "cpu":
             return images
         corner = iter(corners)
@@ -114,17 +113,16 @@ class ViewBatches:
         batches: Iterator[tuple[list[np.ndarray], Drawn]],
         *,
         seed: int,
-        threads: int,
+        options: LoaderOptions,
         dtype: str,
         device_id: int | None,
-        prefetch: int = 2,
         stream: Callable[[], Any] = lambda: None,
-        **options: Any,
+        **graph: Any,
     ):
-        self._views, self._prefetch, self._stream = views, prefetch, stream
+        self._views, self._prefetch, self._stream = views, options.prefetch, stream
         self._drawn: deque[Drawn] = deque()  # of batches that DALI has begun
         self._begun: deque[Callable[[], list[np.ndarray]]] = deque()
-        self._cpu = CpuViews(views, elastic_field(views, seed), threads, dtype) if device_id is None else None
+        self._cpu = CpuViews(views, elastic_field(views, seed), options.threads, dtype) if device_id is None else None
         drawn, on_gpu = self._drawn, device_id is not None
 
         def source(info) -> list | tuple:
@@ -133,9 +131,7 @@ class ViewBatches:
             corners = [crop[name] for crop in crops for name in ("crop_start", "crop_end")] if on_gpu else []
             return [files, *corners]
 
-        self._pipeline: Pipeline | None = view_pipeline(
-            views, source, threads=threads, device_id=device_id, prefetch=prefetch, **options
-        )
+        self._pipeline: Pipeline | None = view_pipeline(views, source, options=options, device_id=device_id, **graph)
         self._pipeline.build()
 
     def __iter__(self) -> ViewBatches:

@@ -161,8 +161,12 @@ def test_the_pipeline_gets_the_execution_s_settings(manifest, monkeypatch):
     batches = PretrainingBatches(manifest, small(), Accelerator.from_execution(CPU))
     with pytest.raises(NotImplementedError):
         next(iter(batches))
-    assert (options["prefetch"], options["hw_decoder_load"], options["affinity"]) == (3, 0.5, False)
-    width, height = options["preallocate"]
+    assert (options["options"].prefetch, options["options"].hw_decoder_load, options["options"].affinity) == (
+        3,
+        0.5,
+        False,
+    )
+    width, height = options["reserve"]
     assert (manifest.sizes <= (width + 1, height + 1)).all(axis=1).mean() > 0.9
     assert (width, height) <= tuple(manifest.sizes.max(0))
 
@@ -183,7 +187,7 @@ def test_the_pipeline_runs_on_the_stream_that_will_read_the_crops(monkeypatch):
             return ()
 
     monkeypatch.setattr(view_batches, "view_pipeline", lambda *_, **given: Recording())
-    options = {"seed": 0, "threads": 1, "dtype": "float32", "device_id": 0, "stream": lambda: next(asked)}
+    options = {"seed": 0, "options": CPU, "dtype": "float32", "device_id": 0, "stream": lambda: next(asked)}
     batches = view_batches.ViewBatches([], iter(()), **options)
     batches._drawn.extend([[], []])  # begun by DALI
     assert [next(batches), next(batches)] == [[], []]

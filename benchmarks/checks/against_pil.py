@@ -30,6 +30,7 @@ from clever_fast.benchmarks.measure import DOCS, append, write_section
 from clever_fast.benchmarks.photographs import write_jpegs
 from clever_fast.environment import conditions
 from clever_fast.performance.timing import summary
+from clever_fast.pipelines.loader_options import LoaderOptions
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.policies import POLICIES, Policy
 from clever_fast.pipelines.pretraining import PretrainingLoader
@@ -136,7 +137,13 @@ def compare(
         others["albumentations"] = workers(AlbumentationsCrops(paths, length, policy), cores, options)
     settle()
     dali = PretrainingLoader(
-        manifest, policy, seed=0, batch_size=options.batch, threads=cores, device_id=None, dtype="float32"
+        manifest,
+        policy,
+        seed=0,
+        batch_size=options.batch,
+        options=LoaderOptions(threads=cores),
+        device_id=None,
+        dtype="float32",
     )
     crops = dali_batches(dali)
     speeds: dict[str, list[tuple[float, float]]] = {side: [] for side in ("dali", *others)}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -88,6 +89,12 @@ def per_lane(job: Job) -> tuple[float, float]:
     return (len(instructions) - in_loop) / lanes, in_loop / lanes
 
 
+@lru_cache
+def lanes(architecture: int, size: int) -> dict[str, tuple[float, float]]:
+    """`per_lane` of every kernel."""
+    return {job.kernel: per_lane(job) for job in jobs(architecture, size)}
+
+
 def work(policy: Policy, architecture: int) -> dict[str, Work]:
     """Of BATCH images under a policy whose views are deformed and then coloured, at the parameters that it expects."""
     drawn = iter(Sampler(SIZES, policy.views, seed=0, batch_size=len(SIZES)).parameters(np.arange(len(SIZES)), 0))
@@ -97,7 +104,7 @@ def work(policy: Policy, architecture: int) -> dict[str, Work]:
         n = view.size**2 * view.count * BATCH  # pixels
         moved, jittered, blurred = (np.mean([crop.get(coin, 0) for crop in crops]) for coin in COINS)
         radius = np.mean([np.ceil(3 * crop["blur_sigma"][crop["blur"]]).mean() for crop in crops])
-        code = {job.kernel: per_lane(job) for job in jobs(architecture, view.size)}
+        code = lanes(architecture, view.size)
         still, both = sum(code["turn"]), sum(code["deform"])  # a program takes one of two branches
         rows, columns = (code[name][0] + radius * code[name][1] for name in ("blur_rows", "blur_columns"))
         # bytes: uint8 in; uint8 or 16 bits out; 16 bits between the blurs; the field comes from the cache

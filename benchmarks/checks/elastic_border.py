@@ -11,7 +11,8 @@ import numpy as np
 
 from clever_fast.benchmarks.checks import references
 from clever_fast.benchmarks.checks.graph import row
-from clever_fast.benchmarks.measure import DOCS, conditions, write_section
+from clever_fast.benchmarks.measure import DOCS, write_section
+from clever_fast.environment import conditions
 from clever_fast.pipelines.augmentations import Elastic
 from clever_fast.pipelines.augmentations.elastic import at_every_pixel, border_gain, pixel_map, smooth_field
 from clever_fast.pipelines.views import Canvas

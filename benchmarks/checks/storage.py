@@ -23,6 +23,7 @@ from clever_fast.benchmarks.photographs import write_jpegs
 from clever_fast.environment import conditions
 from clever_fast.performance.timing import summary
 from clever_fast.pipelines.evaluation import EvaluationLoader
+from clever_fast.pipelines.loader_options import LoaderOptions
 from clever_fast.pipelines.manifest import Manifest, open_manifest
 from clever_fast.pipelines.policies import BAUG
 from clever_fast.pipelines.pretraining import PretrainingLoader
@@ -69,12 +70,18 @@ def compare(manifests: dict[str, Manifest], loader: Callable, options: argparse.
 
 def crops(manifest: Manifest) -> Iterator:
     cores = len(os.sched_getaffinity(0))
-    return iter(PretrainingLoader(manifest, BAUG, seed=0, batch_size=BATCH, threads=cores, dtype="float32"))
+    return iter(
+        PretrainingLoader(
+            manifest, BAUG, seed=0, batch_size=BATCH, options=LoaderOptions(threads=cores), dtype="float32"
+        )
+    )
 
 
 def centres(manifest: Manifest) -> Iterator:
     many = manifest.take(list(range(len(manifest))) * 100, "")  # without an end
-    return iter(EvaluationLoader(many, size=224, batch_size=BATCH, threads=len(os.sched_getaffinity(0))))
+    return iter(
+        EvaluationLoader(many, size=224, batch_size=BATCH, options=LoaderOptions(threads=len(os.sched_getaffinity(0))))
+    )
 
 
 def index(folder: Path, files: int) -> dict[str, float]:

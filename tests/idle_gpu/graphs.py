@@ -15,6 +15,7 @@ from tests.idle_gpu import patch
 def main(folder: Path) -> None:
     stand_in = patch.install()
     from clever_fast.pipelines.evaluation import EvaluationLoader
+    from clever_fast.pipelines.loader_options import LoaderOptions
     from clever_fast.pipelines.manifest import open_manifest
     from clever_fast.pipelines.perturbations import PERTURBATIONS
     from clever_fast.pipelines.policies import CAUG_PLUS, MOCO_CAUG_PLUS
@@ -23,8 +24,8 @@ def main(folder: Path) -> None:
     manifest = open_manifest(folder)
     for policy, local_crops in ((CAUG_PLUS, 4), (MOCO_CAUG_PLUS, 0)):
         small = policy.with_crops(global_size=64, local_size=32, local_crops=local_crops)
-        options = {"preallocate": (100, 100), "affinity": True}
-        loader = PretrainingLoader(manifest, small, seed=0, batch_size=8, device_id=0, **options)
+        options = LoaderOptions(threads=2, preallocate=True, affinity=True)
+        loader = PretrainingLoader(manifest, small, seed=0, batch_size=8, device_id=0, options=options)
         for _, views in islice(loader, 3):
             tell(policy.name, views)
         loader.close()

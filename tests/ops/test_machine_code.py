@@ -36,6 +36,7 @@ def test_no_spills_wide_loads_and_few_instructions(dtypes):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.full
 def test_the_ops_on_crops_do_not_spill_and_take_less_than_a_millisecond_of_an_h200():
     done = compiled("-m", "clever_fast.benchmarks.checks.crop_code", "--check")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,6 +8,7 @@ import pytest
 from clever_fast.benchmarks.checks import alone
 from clever_fast.pipelines.augmentations import Flip, Turn
 from clever_fast.pipelines.evaluation import EvaluationLoader
+from clever_fast.pipelines.loader_options import LoaderOptions
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.perturbations import ORIG, PERTURBATIONS, Perturbation
 from tests.images import encode, photograph
@@ -41,7 +42,7 @@ def test_they_depend_on_neither_batch_nor_processes_nor_threads(manifest):
     whole = pixels(manifest)
     assert list(whole) == list(range(2 * COUNT))
     assert_equal(pixels(manifest), whole)
-    assert_equal(pixels(manifest, batch_size=5, threads=1), whole)
+    assert_equal(pixels(manifest, batch_size=5, options=LoaderOptions(threads=1)), whole)
     ranks = [pixels(manifest, rank=rank, world_size=3) for rank in range(3)]
     assert [len(rank) for rank in ranks] == [5, 5, 4]
     assert_equal(dict(sorted((ranks[0] | ranks[1] | ranks[2]).items())), whole)

@@ -26,6 +26,7 @@ from clever_fast.pipelines.augmentations import (
     Solarize,
 )
 from clever_fast.pipelines.decoding import find_broken
+from clever_fast.pipelines.loader_options import LoaderOptions
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.parameters import Sampler
 from clever_fast.pipelines.policies import BAUG, CAUG, CAUG_PLUS, MOCO_CAUG, POLICIES, Policy
@@ -68,10 +69,10 @@ def assert_identical(left: dict, right: dict) -> None:
 
 
 def test_a_crop_depends_on_neither_batch_nor_processes_nor_threads_nor_start(manifest):
-    whole, _ = batches(manifest, 4, threads=2)
+    whole, _ = batches(manifest, 4, options=LoaderOptions(threads=2))
     first_epoch = by_sample(whole[:2])
     assert len(first_epoch) == 16
-    assert_identical(by_sample(batches(manifest, 4, batch_size=4, threads=1)[0]), first_epoch)
+    assert_identical(by_sample(batches(manifest, 4, batch_size=4, options=LoaderOptions(threads=1))[0]), first_epoch)
     ranks = [by_sample(batches(manifest, 2, rank=rank, world_size=2)[0]) for rank in (0, 1)]
     assert not ranks[0].keys() & ranks[1].keys()
     assert_identical(ranks[0] | ranks[1], first_epoch)
@@ -282,7 +283,12 @@ def stays_flat(_rank: int, manifest: Manifest) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 def test_the_gpu_graph_is_constructed_without_a_gpu(policy):
-    assert view_pipeline(policy.views, lambda info: None, batch_size=8, threads=2, device_id=0).device_id == 0
+    assert (
+        view_pipeline(
+            policy.views, lambda info: None, batch_size=8, options=LoaderOptions(threads=2), device_id=0
+        ).device_id
+        == 0
+    )
 
 
 def test_constructing_checks_the_operators_arguments(monkeypatch):
@@ -291,7 +297,7 @@ def test_constructing_checks_the_operators_arguments(monkeypatch):
     resize = fn.resize
     monkeypatch.setattr(fn, "resize", lambda images, roi_end, **options: resize(images, roi_ende=roi_end, **options))
     with pytest.raises(KeyError, match="roi_ende"):
-        view_pipeline(CAUG.views, lambda info: None, batch_size=8, threads=2, device_id=0)
+        view_pipeline(CAUG.views, lambda info: None, batch_size=8, options=LoaderOptions(threads=2), device_id=0)
 
 
 def test_without_dali_the_values_import_and_the_loaders_name_the_extra():
