@@ -40,11 +40,15 @@ __device__ inline void load_low(
   if (t.lane < ITEMS) places[t.lane] = place;
 #pragma unroll 1
   for (int first = 0; first < ITEMS; first += rows) {
+    CLEVER_FAST_VISIT(ROWS);
     const int i = first + (rows > 1 ? row : 0), from = __shfl_sync(ALL, place, i % ITEMS);
     if (i >= ITEMS || (rows > 1 && row >= rows)) continue;
     const T* const source = static_cast<const T*>(p.low) + ((n * p.L() + from) * 4 + k) * width;
-    for (int c = column; c < width; c += LANES)
+#pragma unroll 1
+    for (int c = column; c < width; c += LANES) {
+      CLEVER_FAST_VISIT(COLUMNS);
       low[i * at.stride + (c < p.R ? c : c + padding)] = from < 0 ? 0.f : load(source + c);
+    }
   }
   __syncwarp();
 }
@@ -57,6 +61,7 @@ __device__ inline void expand(
   for (int i = 0; i < ITEMS; ++i) delta[i] = bias;
 #pragma unroll 1
   for (int r = 0; r < p.R; r += 4) {
+    CLEVER_FAST_VISIT(RANKS);
     float w[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) w[j] = r + j < p.R ? p.weight[(k * p.R + r + j) * p.D + channel] : 0.f;
@@ -80,13 +85,23 @@ __global__ void __launch_bounds__(MAX_WARPS* LANES, 2) cross_forward_kernel(cons
   Stretch* const stretches = reinterpret_cast<Stretch*>(memory + at.stretches);
   float *const carry = memory + at.carry + t.lane, *const low = memory + at.low + first * at.stride;
   int* const places = reinterpret_cast<int*>(memory + at.places) + first;
-  for (int j = t.lane; j < ITEMS * at.stride; j += LANES) low[j] = 0.f;  // the padding of the rank stays 0
+#pragma unroll 1
+  for (int j = t.lane; j < ITEMS * at.stride; j += LANES) {
+    CLEVER_FAST_VISIT(PADDING);
+    low[j] = 0.f;  // the padding of the rank stays 0
+  }
   __syncwarp();
   int turn = 0;
   for (int k = 0; k < 4; ++k) {
+    CLEVER_FAST_VISIT(DIRECTION);
     const float skip = p.skip[k * p.D + spot.channel], bias = p.bias[k * p.D + spot.channel];
-    for (int s = t.warp; s < S; s += t.warps) carry[s * LANES] = 0.f;
+#pragma unroll 1
+    for (int s = t.warp; s < S; s += t.warps) {
+      CLEVER_FAST_VISIT(CARRY);
+      carry[s * LANES] = 0.f;
+    }
     for (int64_t start = 0, segment = 0; start < p.L(); start += p.segment, ++segment) {
+      CLEVER_FAST_VISIT(SEGMENT);
       const int l = int(start) + first + t.lane % ITEMS, even = int(segment % 2) * S * LANES, odd = S * LANES - even;
       spot.place = l < p.L() ? int(position(k, l, int(p.H), int(p.W))) : -1;
       load_low<T>(t, p, at, n, k, spot.place, low, places);
@@ -102,6 +117,7 @@ __global__ void __launch_bounds__(MAX_WARPS* LANES, 2) cross_forward_kernel(cons
       }
 #pragma unroll 1
       for (int s = 0; s < S; ++s, turn ^= 1) {
+        CLEVER_FAST_VISIT(STATES);
         const float *const B = low + at.rank + s, *const before = carry + even + s * LANES;
         scan_forward(t, in, {B, B + S, at.stride}, p.A[(k * S + s) * p.D + spot.channel],
                      stretches + turn * MAX_WARPS * LANES, before, carry + odd + s * LANES, y);
@@ -125,11 +141,13 @@ __device__ inline void low_gradient(
   const int positions = int(blockDim.x) / LANES * ITEMS;
   const int* const places = reinterpret_cast<const int*>(memory + at.places);
   for (int task = int(threadIdx.x); task < positions * at.rank / 4; task += int(blockDim.x)) {
+    CLEVER_FAST_VISIT(TASK);
     const int l = task % positions, r = task / positions * 4;
     if (places[l] < 0) continue;
     float sum[4] = {};
 #pragma unroll 4
     for (int d = 0; d < LANES; ++d) {
+      CLEVER_FAST_VISIT(TASK_CHANNEL);
       const float ddelta = memory[at.ddelta + l * CrossShared::PITCH + d];
       const float4 w = *reinterpret_cast<const float4*>(memory + at.weight + d * at.rank + r);
       sum[0] += ddelta * w.x, sum[1] += ddelta * w.y, sum[2] += ddelta * w.z, sum[3] += ddelta * w.w;
@@ -144,9 +162,11 @@ __device__ inline void low_gradient(
 // dweight of a segment: each thread takes one channel and four ranks, and sums over the positions.
 __device__ inline void weight_gradient(Thread t, const CrossShared& at, float* memory) {
   for (int r = t.warp * 4; r < at.rank; r += t.warps * 4) {
+    CLEVER_FAST_VISIT(FOUR_RANKS);
     float sum[4] = {};
 #pragma unroll 4
     for (int l = 0; l < t.warps * ITEMS; ++l) {
+      CLEVER_FAST_VISIT(POSITION);
       const float ddelta = memory[at.ddelta + l * CrossShared::PITCH + t.lane];
       const float4 row = *reinterpret_cast<const float4*>(memory + at.low + l * at.stride + r);
       sum[0] += ddelta * row.x, sum[1] += ddelta * row.y, sum[2] += ddelta * row.z, sum[3] += ddelta * row.w;
@@ -171,22 +191,40 @@ __global__ void __launch_bounds__(MAX_WARPS* LANES, 2) cross_backward_kernel(con
   int* const places = reinterpret_cast<int*>(memory + at.places) + first;
   const int begin = int(share(split, p.splits, blocks)), end = int(share(split + 1, p.splits, blocks));
   const int first_image = int(share(group, p.groups, p.N)), last_image = int(share(group + 1, p.groups, p.N));
-  for (int j = t.lane; j < ITEMS * at.stride; j += LANES) low[j] = 0.f;
+#pragma unroll 1
+  for (int j = t.lane; j < ITEMS * at.stride; j += LANES) {
+    CLEVER_FAST_VISIT(PADDING);
+    low[j] = 0.f;
+  }
   __syncwarp();
-  for (int n = first_image; n < last_image; ++n)
+  for (int n = first_image; n < last_image; ++n) {
+    CLEVER_FAST_VISIT(IMAGES);
     for (int block = begin; block < end; ++block) {
+      CLEVER_FAST_VISIT(IMAGE);
       const int64_t lane_channel = int64_t(block) * LANES + t.lane;
       Spot spot{min(lane_channel, p.D - 1), lane_channel < p.D, 0};
       for (int k = 0; k < 4; ++k) {
+        CLEVER_FAST_VISIT(DIRECTION);
         const int64_t channel = k * p.D + spot.channel;
         const float skip = p.skip[channel], bias = p.bias[channel];
-        for (int s = 0; s < S + 2; ++s) sums[s * ROW_OF_SUMS] = 0.f;
-        for (int s = t.warp; s < S; s += t.warps) carry[s * LANES] = 0.f;
+#pragma unroll 1
+        for (int s = 0; s < S + 2; ++s) {
+          CLEVER_FAST_VISIT(SUMS);
+          sums[s * ROW_OF_SUMS] = 0.f;
+        }
+#pragma unroll 1
+        for (int s = t.warp; s < S; s += t.warps) {
+          CLEVER_FAST_VISIT(CARRY);
+          carry[s * LANES] = 0.f;
+        }
+#pragma unroll 1
         for (int r = t.warp; r < at.rank; r += t.warps) {
+          CLEVER_FAST_VISIT(STAGED);
           memory[at.dweight + r * LANES + t.lane] = 0.f;
           weight[t.lane * at.rank + r] = r < R && spot.active ? p.weight[(k * p.R + r) * p.D + spot.channel] : 0.f;
         }
         for (int segment = int(p.segments()) - 1, done = 0; segment >= 0; --segment, ++done) {
+          CLEVER_FAST_VISIT(SEGMENT);
           const int l = segment * int(p.segment) + first + t.lane % ITEMS;
           const int even = done % 2 * S * LANES, odd = S * LANES - even;
           spot.place = l < p.L() ? int(position(k, l, int(p.H), int(p.W))) : -1;
@@ -211,6 +249,7 @@ __global__ void __launch_bounds__(MAX_WARPS* LANES, 2) cross_backward_kernel(con
           sums[S * ROW_OF_SUMS] += dskip;
 #pragma unroll 1
           for (int s = 0; s < S; ++s) {
+            CLEVER_FAST_VISIT(STATES);
             const float* const B = low + at.rank + s;
             const float* const state =
                 p.states + (((n * 4 + k) * p.segments() + segment) * S + s) * p.D + spot.channel;
@@ -246,13 +285,17 @@ __global__ void __launch_bounds__(MAX_WARPS* LANES, 2) cross_backward_kernel(con
                                         : (which == S ? p.dskip : p.dbias) + of_group;
             add_or_set(n > first_image, to, sum);
           });
-          for (int r = t.warp; r < R; r += t.warps)
+#pragma unroll 1
+          for (int r = t.warp; r < R; r += t.warps) {
+            CLEVER_FAST_VISIT(WRITTEN);
             add_or_set(n > first_image, p.dweight + ((group * 4 + k) * p.R + r) * p.D + spot.channel,
                        memory[at.dweight + r * LANES + t.lane]);
+          }
         }
         __syncthreads();
       }
     }
+  }
 }
 
 template <class T>

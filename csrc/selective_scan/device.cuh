@@ -1,7 +1,7 @@
 // What the CUDA kernels are made of. nvcc compiles this header for GPUs; the tests compile it for a CPU emulator.
 //
-// A block is up to 8 warps. A lane is a channel, a warp has 8 consecutive positions, so a block has a segment of up to
-// 64 positions of 32 channels. A thread runs the recurrence over its 8 positions in registers; between the warps the
+// A block is up to 7 warps. A lane is a channel, a warp has 8 consecutive positions, so a block has a segment of up to
+// 56 positions of 32 channels. A thread runs the recurrence over its 8 positions in registers; between the warps the
 // states pass through shared memory, in order. No prefix sum over lanes, no atomic: every sum has one order.
 #pragma once
 #include "params.h"
@@ -17,6 +17,18 @@ constexpr int LANES = 32, ITEMS = 8, MAX_WARPS = MAX_CUDA_SEGMENT / ITEMS;
 constexpr int ROW_OF_SUMS = MAX_WARPS * LANES;
 constexpr unsigned ALL = 0xffffffffu;
 constexpr float LOG2_E = 1.4426950408889634f;
+
+// Loops and branches whose visits are counted (benchmarks/scan_resources.py): a build for that puts a marker, which
+// does nothing, where a place is visited, and the emulator counts. In an ordinary build nothing is there.
+enum Place { DIRECTION = 1, SEGMENT, ROWS, COLUMNS, RANKS, STATES, WARPS, IMAGE, TASK, TASK_CHANNEL, FOUR_RANKS, POSITION,
+             PADDING, CARRY, SUMS, STAGED, SUMMED, SUMMED_WARPS, WRITTEN, IMAGES };
+#ifndef CLEVER_FAST_VISIT
+#ifdef CLEVER_FAST_COUNT
+#define CLEVER_FAST_VISIT(place) asm volatile("pmevent.mask %0;" ::"n"(int(place)))
+#else
+#define CLEVER_FAST_VISIT(place)
+#endif
+#endif
 
 __device__ inline float load(const float* from) { return *from; }
 __device__ inline float load(const __half* from) { return __half2float(*from); }
@@ -46,7 +58,9 @@ __device__ inline float pass_between_warps(
   stretches[t.warp * LANES + t.lane] = own;
   __syncthreads();
   float h = *before, entering = 0.f;
+#pragma unroll 1
   for (int i = 0; i < t.warps; ++i) {
+    CLEVER_FAST_VISIT(WARPS);
     const int warp = REVERSE ? t.warps - 1 - i : i;
     const Stretch stretch = stretches[warp * LANES + t.lane];
     if (warp == t.warp) entering = h;
@@ -149,9 +163,15 @@ __device__ inline void add_or_set(bool add, float* to, float x) { *to = add ? *t
 // Sums [rows][MAX_WARPS][LANES] over the warps, in order; `out(row, sum)` for this thread's lane.
 template <class Out>
 __device__ inline void sum_over_warps(Thread t, const float* sums, int rows, Out out) {
+#pragma unroll 1
   for (int row = t.warp; row < rows; row += t.warps) {
+    CLEVER_FAST_VISIT(SUMMED);
     float sum = 0.f;
-    for (int warp = 0; warp < t.warps; ++warp) sum += sums[row * ROW_OF_SUMS + warp * LANES + t.lane];
+#pragma unroll 1
+    for (int warp = 0; warp < t.warps; ++warp) {
+      CLEVER_FAST_VISIT(SUMMED_WARPS);
+      sum += sums[row * ROW_OF_SUMS + warp * LANES + t.lane];
+    }
     out(row, sum);
   }
 }

@@ -18,6 +18,7 @@
 #include <limits>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -66,6 +67,8 @@ inline int min(int a, int b) { return a < b ? a : b; }
 inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 
+#define CLEVER_FAST_VISIT(place) simt::visit(place)
+
 namespace simt {
 
 enum class State { ready, at_block_barrier, at_warp_barrier, done };
@@ -92,6 +95,20 @@ struct Block {
 
 constexpr size_t STACK = 64 << 10;
 inline Block block;
+
+// How often each place that the source marks was visited: by each thread of this block, and by the warps of all blocks.
+constexpr int PLACES = 64;
+inline std::vector<std::vector<int64_t>> visits(PLACES);
+inline int64_t visits_by_warps[PLACES];
+
+inline void visit(int place) { ++visits[place][block.current->thread]; }
+
+// A warp visits a place as often as that of its threads which visits it most.
+inline void add_visits() {
+  for (int place = 0; place < PLACES; ++place)
+    for (unsigned first = 0; first < block.threads; first += 32)
+      visits_by_warps[place] += *std::max_element(&visits[place][first], &visits[place][first] + 32);
+}
 
 // AddressSanitizer follows the switch of stacks when it is told.
 inline void to_scheduler() {
@@ -154,6 +171,7 @@ inline bool run_warp(unsigned first, unsigned last, std::mt19937& random) {
 inline void run_block(unsigned index, unsigned threads, unsigned seed, const std::function<void()>& body) {
   block.body = &body, block.index = index, block.threads = threads;
   block.exchanged.assign(threads, 0);
+  for (auto& of_place : visits) of_place.assign(threads, 0);
   while (block.fibres.size() < threads) block.fibres.push_back({{}, std::make_unique<char[]>(STACK), {}, 0, nullptr});
   for (unsigned t = 0; t < threads; ++t) {
     Fibre& fibre = block.fibres[t];
@@ -175,7 +193,7 @@ inline void run_block(unsigned index, unsigned threads, unsigned seed, const std
       done += block.fibres[t].state == State::done;
       waiting += block.fibres[t].state == State::at_block_barrier;
     }
-    if (done == threads) return;
+    if (done == threads) return add_visits();
     if (waiting == threads)
       for (unsigned t = 0; t < threads; ++t) block.fibres[t].state = State::ready;
     else if (!ran) {
