@@ -14,28 +14,28 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
-# An operation's class, by the longest prefix that fits; what is not here is "other".
+# The operations of each class; what is not here is "other".
 CLASSES = {
-    "fp32": ("FFMA", "FADD", "FMUL"),
-    "special": ("MUFU",),
-    "tensor": ("HMMA",),
-    "shared": ("LDS", "STS", "LDSM", "STSM", "SHFL", "ATOMS"),
-    "global": ("LDG", "STG", "RED", "ATOM", "ATOMG", "LD", "ST", "LDGSTS"),
-    "local": ("LDL", "STL"),
-    "convert": ("F2F", "F2FP", "F2I", "I2F", "I2FP", "FRND"),
-    "integer": ("IADD", "IADD3", "IMAD", "LEA", "LOP3", "SHF", "ISETP", "PRMT", "SEL", "IABS", "VIADD", "VIMNMX", "IMNMX",
-                "FSETP", "FSEL", "FMNMX", "PLOP3", "R2P", "P2R", "POPC", "FLO", "SGXT", "BMSK", "HFMA2", "HADD2", "HMUL2",
-                "FSET", "LDC", "I2IP"),
-    "move": ("MOV", "CS2R", "S2R", "S2UR", "R2UR", "VOTE", "NOP"),
-    "uniform": ("ULDC", "UMOV", "UIADD3", "UIMAD", "ULEA", "ULOP3", "USHF", "UISETP", "USEL", "UPLOP3", "UFLO", "UPOPC"),
-    "control": ("BRA", "BSSY", "BSYNC", "BREAK", "BAR", "EXIT", "CALL", "RET", "WARPSYNC", "YIELD", "BPT", "ERRBAR", "MEMBAR"),
-}  # fmt: skip
-CLASS_OF = {operation: name for name, operations in CLASSES.items() for operation in operations}
+    "fp32": "FFMA FADD FMUL",
+    "special": "MUFU",
+    "tensor": "HMMA",
+    "shared": "LDS STS LDSM STSM SHFL ATOMS",
+    "global": "LDG STG RED ATOM ATOMG LD ST LDGSTS",
+    "local": "LDL STL",
+    "convert": "F2F F2FP F2I I2F I2FP FRND",
+    "integer": "IADD IADD3 IMAD LEA LOP3 SHF ISETP PRMT SEL IABS VIADD VIMNMX IMNMX FSETP FSEL FMNMX PLOP3 R2P P2R "
+    "POPC FLO SGXT BMSK HFMA2 HADD2 HMUL2 FSET LDC I2IP",
+    "move": "MOV CS2R S2R S2UR R2UR VOTE NOP",
+    "uniform": "ULDC UMOV UIADD3 UIMAD ULEA ULOP3 USHF UISETP USEL UPLOP3 UFLO UPOPC",
+    "control": "BRA BSSY BSYNC BREAK BAR EXIT CALL RET WARPSYNC YIELD BPT ERRBAR MEMBAR",
+}
+CLASS_OF = {operation: kind for kind, operations in CLASSES.items() for operation in operations.split()}
 MARKER = "PMTRIG"
 
-# Warp instructions a clock and multiprocessor, of compute capabilities 8.0 and 9.0: CUDA C++ Programming Guide, table of
-# arithmetic throughput (lanes a clock / 32). "issue" is all of them together: four schedulers with one each. A product
+# Warp instructions a clock and multiprocessor, of compute capabilities 8.0 and 9.0: CUDA C++ Programming Guide, table
+# of arithmetic throughput (lanes a clock / 32). "issue" is all of them together: four schedulers, one each. A product
 # m16n8k16 of bfloat16 is 2048 multiply-adds; a multiprocessor makes 1024 (A100) or, by HMMA, 2048 (H100) a clock.
 RATES = {
     80: {"issue": 4, "fp32": 2, "special": 0.5, "integer": 2, "convert": 2, "shared": 1, "global": 1, "tensor": 0.5},
@@ -141,7 +141,7 @@ class Block:
 
 def blocks_of(instructions: list[Instruction]) -> list[Block]:
     starts = {instructions[0].address}
-    for instruction, after in zip(instructions, instructions[1:], strict=False):
+    for instruction, after in pairwise(instructions):
         if instruction.target is not None:
             starts |= {instruction.target, after.address}
         elif instruction.ends:
@@ -192,7 +192,7 @@ def visits(blocks: list[Block], entries: float, of_places: Mapping[int, float]) 
             share = of_places[place] / most if innermost[i] == main else 0
             found[i] = max(found.get(i, 0), share)
     result = [0.0] * len(blocks)
-    for i, block in enumerate(blocks):
+    for i in range(len(blocks)):
         if not dominators[i]:
             continue  # reached by no jump that is taken
         home = innermost[i]

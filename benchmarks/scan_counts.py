@@ -1,28 +1,29 @@
-"""What VMamba-T's scans execute and move in a training step, counted from machine code; no GPU is needed.
+"""What VMamba's scans execute and move in a training step, counted from machine code; no GPU is needed.
 
     python -m clever_fast.benchmarks.scan_counts [--label TEXT]
 
-compiles csrc/selective_scan/cuda_cross.cu for sm_80 and sm_90 with markers, counts the warp instructions of every launch
-of a step (benchmarks/instruction_count.py), and appends a record to benchmarks/results/scan_counts.jsonl. Needs nvcc and
-a checkout.
+compiles csrc/selective_scan/cuda_cross_*.cu for sm_80 and sm_90 with markers, counts the warp instructions of every
+launch of a step (benchmarks/instruction_count.py), appends a record to benchmarks/results/scan_counts.jsonl and writes
+the table of docs/selective-scan.md from the first and the last record. Needs nvcc and a checkout.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import ceil
 from pathlib import Path
 
 import torch
 
 from clever_fast.benchmarks.instruction_count import Count, Instruction, count, parse
-from clever_fast.benchmarks.measure import DOCS, append, conditions
+from clever_fast.benchmarks.measure import DOCS, append, conditions, write_section
 from clever_fast.benchmarks.scan_resources import find_cuobjdump, shared_bytes
 from clever_fast.ops.cross_scan.fused import image_groups
 from clever_fast.ops.selective_scan.fused import channel_splits, segment_length
@@ -31,10 +32,15 @@ SOURCE = DOCS.parent / "csrc/selective_scan"
 RESULTS = Path(__file__).parent / "results/scan_counts.jsonl"
 CUDA = torch.device("cuda")
 BATCH, LANES, ITEMS = 128, 32, 8
-DEPTHS = {96: 2, 192: 2, 384: 8, 768: 2}  # VMamba-T: blocks by channels
+NETWORKS = {  # channels of the first stage, and blocks of each
+    "vmamba_tiny": (96, (2, 2, 8, 2)),
+    "vmamba_small": (96, (2, 2, 20, 2)),
+    "vmamba_base": (128, (2, 2, 20, 2)),
+}
 SIDES = {224: (56, 28, 14, 7), 96: (24, 12, 6, 3)}
 CROPS = {224: 2, 96: 8}
 WAYS = ("forward", "backward")
+TOTALS = {"instructions": "", "bytes": "", "issue_ms": "by units", "memory_ms": "by memory", "ms": "estimated"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class Launch:
 
     @cached_property
     def groups(self) -> int:
-        return image_groups(self.images, CUDA)
+        return image_groups(self.images, self.channels, CUDA)
 
     @cached_property
     def blocks(self) -> int:
@@ -107,41 +113,29 @@ class Launch:
 
     @cached_property
     def shared(self) -> int:
-        return shared_bytes(f"cross {self.way}", states=1, rank=self.rank, warps=self.warps)
+        return shared_bytes(f"cross {self.way}", states=1, rank=self.rank, warps=self.warps, tensor=True)
 
     @cached_property
     def visits(self) -> dict[str, int]:
         """How many warps of the launch visit each place that the source marks (tests: the emulator counts the same)."""
         sweeps = self.images * self.tiles * 4  # of a block over an image in one direction
         segments = sweeps * self.segments * self.warps
-        width, padded = self.rank + 2, ceil(self.rank / 4) * 4
-        rows = ceil(ITEMS / max(1, LANES // width))
-        stride = ceil((padded + 2) / 4) * 4
-        found = {
-            "PADDING": self.blocks * self.warps * ceil(ITEMS * stride / LANES),
-            "CARRY": sweeps,
-            "DIRECTION": sweeps * self.warps,
-            "SEGMENT": segments,
-            "ROWS": segments * rows,
-            "COLUMNS": segments * rows * ceil(width / LANES),
-            "RANKS": segments * padded // 4,
-            "STATES": segments,
-            "WARPS": segments * self.warps * WAYS.index(self.way) + segments * self.warps,
-        }
-        if self.way == "backward":
-            tasks = sweeps * self.segments * ceil(self.segment * padded // 4 / LANES)
+        partial = sweeps * (self.segments * self.warps - self.positions // ITEMS)  # the last warps of an image
+        staged = 8 * ceil(self.rank / 16)  # two ranks of 32 channels at once
+        found = {"SEGMENT": segments, "STATE": segments, "PARTIAL": partial}
+        found |= {"ADDED": segments * 3 // 4, "SET": segments // 4}
+        if self.way == "forward":
+            found |= {"DIRECTION": sweeps * self.warps, "STAGED": sweeps * staged}
+        else:
+            directions = self.groups * self.tiles * 4
             found |= {
-                "IMAGES": self.images * self.splits * self.warps,
-                "IMAGE": self.images * self.tiles * self.warps,
-                "SUMS": sweeps * self.warps * 3,
-                "STAGED": sweeps * padded,
-                "SUMMED": sweeps * 3,
-                "SUMMED_WARPS": sweeps * 3 * self.warps,
-                "WRITTEN": sweeps * self.rank,
-                "TASK": tasks,
-                "TASK_CHANNEL": tasks * LANES,
-                "FOUR_RANKS": sweeps * self.segments * padded // 4,
-                "POSITION": sweeps * self.segments * padded // 4 * self.segment,
+                "TILE": self.groups * self.tiles * self.warps,
+                "DIRECTION": directions * self.warps,
+                "IMAGE": sweeps * self.warps,
+                "SUMS": directions * self.warps * 3,
+                "STAGED": directions * staged,
+                "SUMMED": directions * 3,
+                "WRITTEN": directions * self.rank,
             }
         return found
 
@@ -161,42 +155,47 @@ class Launch:
         return total
 
 
-def step() -> Iterator[tuple[Launch, int]]:
-    """Every launch of a training step of VMamba-T, 128 images of 2x224 + 8x96 px, and how often it runs.
+def step(network: str = "vmamba_tiny") -> Iterator[tuple[Launch, int]]:
+    """Every launch of a training step of 128 images of 2x224 + 8x96 px, and how often it runs.
 
     The student's network takes all crops, forward and backward; the teacher's takes those of 224 px, forward.
     """
+    width, depths = NETWORKS[network]
     for size, sides in SIDES.items():
-        for (channels, depth), side in zip(DEPTHS.items(), sides, strict=True):
+        for stage, (depth, side) in enumerate(zip(depths, sides, strict=True)):
             for way in WAYS:
                 teacher = way == "forward" and size == 224
-                yield Launch(way, BATCH * CROPS[size], channels, side), depth * (2 if teacher else 1)
+                yield Launch(way, BATCH * CROPS[size], width << stage, side), depth * (2 if teacher else 1)
 
 
 def compiled(
     capability: int, folder: Path, *flags: str
-) -> tuple[dict[str, list[Instruction]], dict[str, dict[str, int]]]:
-    """(way -> instructions of bfloat16's kernel, way -> its registers and spilled bytes)."""
-    cubin = folder / f"{capability}.cubin"
-    command = ["nvcc", "-std=c++17", "-O3", f"-arch=sm_{capability}", "-cubin", "-DCLEVER_FAST_COUNT", *flags]
-    subprocess.run([*command, str(SOURCE / "cuda_cross.cu"), "-o", str(cubin)], check=True)
-
-    def dumped(option: str) -> str:
-        return subprocess.run([find_cuobjdump(), option, cubin], capture_output=True, text=True, check=True).stdout
-
-    code = {kernel_way(name): found for name, found in parse(dumped("-sass")).items() if kernel_way(name)}
-    usage, name = {}, ""
-    for line in dumped("-res-usage").splitlines():
-        if match := re.search(r"Function (\S+?):", line):
-            name = kernel_way(match[1])
-        elif "REG:" in line and name:
-            usage[name] = {key: int(value) for key, value in re.findall(r"([A-Z]+):(\d+)", line)}
+) -> tuple[dict[tuple[str, int], list[Instruction]], dict[tuple[str, int], dict[str, int]]]:
+    """(way, rank) -> instructions of bfloat16's kernel, and (way, rank) -> its registers and spilled bytes."""
+    code, usage, cubins = {}, {}, []
+    for way in WAYS:
+        cubins.append(folder / f"{way}_{capability}.cubin")
+        command = ["nvcc", "-std=c++17", "-O3", f"-arch=sm_{capability}", "-cubin", "-DCLEVER_FAST_COUNT", *flags]
+        subprocess.run([*command, str(SOURCE / f"cuda_cross_{way}.cu"), "-o", str(cubins[-1])], check=True)
+    for cubin in cubins:
+        code |= {kernel_of(name): found for name, found in parse(_dumped("-sass", cubin)).items() if kernel_of(name)}
+        name = None
+        for line in _dumped("-res-usage", cubin).splitlines():
+            if match := re.search(r"Function (\S+?):", line):
+                name = kernel_of(match[1])
+            elif "REG:" in line and name:
+                usage[name] = {key: int(value) for key, value in re.findall(r"([A-Z]+):(\d+)", line)}
     return code, usage
 
 
-def kernel_way(symbol: str) -> str:
-    match = re.search(r"cross_(forward|backward)_kernelI13__nv_bfloat16", symbol)
-    return match[1] if match else ""
+def _dumped(option: str, cubin: Path) -> str:
+    return subprocess.run([find_cuobjdump(), option, cubin], capture_output=True, text=True, check=True).stdout
+
+
+def kernel_of(symbol: str) -> tuple[str, int] | None:
+    """(way, rank) of a kernel on tensor cores."""
+    match = re.search(r"cross_(forward|backward)_kernel\w*RankOnTensorCoresILi(\d+)E", symbol)
+    return (match[1], int(match[2])) if match else None
 
 
 def places() -> dict[str, int]:
@@ -233,36 +232,84 @@ def estimate(gpu: Gpu, launch: Launch, counted: Count, registers: int) -> dict[s
     moved = launch.bytes(1 if cached else 4)
     memory = moved / (gpu.tb_s * 1e12)
     estimated = max(issue * min(stretched, 2), memory, latency)
-    return {
-        "blocks_per_sm": fit, "waves": round(waves, 2), "unit": unit, "issue_ms": issue * 1e3, "memory_ms": memory * 1e3,
-        "latency_ms": latency * 1e3, "ms": estimated * 1e3, "memory_bytes": moved,
-    }  # fmt: skip
+    found = {"blocks_per_sm": fit, "waves": round(waves, 2), "unit": unit, "memory_bytes": moved}
+    return found | {
+        "issue_ms": issue * 1e3,
+        "memory_ms": memory * 1e3,
+        "latency_ms": latency * 1e3,
+        "ms": estimated * 1e3,
+    }
 
 
 def record(gpu: Gpu, *flags: str) -> dict:
-    """One GPU's counts and estimates of a whole step, launch by launch."""
+    """One GPU's counts and estimates: VMamba-T's step launch by launch, and of each network what an image takes."""
     with tempfile.TemporaryDirectory() as folder:
         code, usage = compiled(gpu.capability, Path(folder), *flags)
-    numbers, rows = places(), []
-    for launch, runs in step():
+    numbers = places()
+
+    @cache
+    def row(launch: Launch) -> dict:
         visited = {numbers[name]: times for name, times in launch.visits.items()}
-        counted = count(code[launch.way], launch.blocks * launch.warps, visited)
-        rows.append({
-            "kernel": launch.way, "images": launch.images, "channels": launch.channels, "side": launch.side, "runs": runs,
-            "elements": launch.elements, "registers": usage[launch.way]["REG"],
-            "spilled": usage[launch.way]["STACK"] + usage[launch.way]["LOCAL"], "shared": launch.shared,
-            "blocks": launch.blocks, "warps": launch.warps, "instructions": counted.instructions, "bytes": launch.bytes(),
-            **estimate(gpu, launch, counted, usage[launch.way]["REG"]),
-        })  # fmt: skip
-    return {"benchmark": "scan_counts", "gpu_counted": gpu.name, "launches": rows, **conditions()}
+        counted = count(code[launch.way, launch.rank], launch.blocks * launch.warps, visited)
+        used = usage[launch.way, launch.rank]
+        found = {"kernel": launch.way, **{name: getattr(launch, name) for name in ("images", "channels", "side")}}
+        found |= {name: getattr(launch, name) for name in ("elements", "shared", "blocks", "warps")}
+        found |= {"registers": used["REG"], "spilled": used["STACK"] + used["LOCAL"]}
+        found |= {"instructions": counted.instructions, "bytes": launch.bytes()}
+        return found | estimate(gpu, launch, counted, used["REG"])
+
+    launches = [row(launch) | {"runs": runs} for launch, runs in step()]
+    each = {name: sum(runs * row(launch)["ms"] for launch, runs in step(name)) / BATCH for name in NETWORKS}
+    facts = {"benchmark": "scan_counts", "gpu_counted": gpu.name, "launches": launches, "ms_per_image": each}
+    return facts | conditions()
 
 
 def total(record: dict, what: str) -> float:
     """Of a whole step: "instructions", "bytes", "ms" or another column."""
-    return sum(
-        row["runs"] * (sum(row[what].values()) if isinstance(row[what], dict) else row[what])
-        for row in record["launches"]
+    values = ((row["runs"], row[what]) for row in record["launches"])
+    return sum(runs * (sum(value.values()) if isinstance(value, dict) else value) for runs, value in values)
+
+
+def line(row: dict) -> str:
+    """A launch in one line."""
+    each = sum(row["instructions"].values()) / (row["elements"] / LANES)
+    return (
+        f"{row['kernel']:8} {row['channels']:3} x {row['side']}²: {each:6.1f} instructions an element, "
+        f"{row['registers']} registers, {row['blocks_per_sm']} blocks, {row['waves']} waves; "
+        f"{row['unit']} {row['issue_ms']:.2f} ms, memory {row['memory_ms']:.2f}, latency {row['latency_ms']:.2f}"
     )
+
+
+def table(records: list[dict]) -> str:
+    """Before and after, of each GPU: its first record and its last. Markdown."""
+    lines = []
+    for gpu in GPUS:
+        of_gpu = [r for r in records if r["gpu_counted"] == gpu.name]
+        before, after = of_gpu[0], of_gpu[-1]
+        lines += [f"{gpu.name}, before → after:", ""]
+        heads = ["kernel, images x channels x side²", "instructions an element", "registers", "blocks a multiprocessor"]
+        heads += ["waves", "units, ms", "memory, ms", "latency, ms", "**estimate, ms**"]
+        lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+        for old, new in zip(before["launches"], after["launches"], strict=True):
+            cells = [f"{new['kernel']}, {new['images']:,} x {new['channels']} x {new['side']}²"]
+            each = [sum(r["instructions"].values()) / r["elements"] * LANES for r in (old, new)]
+            cells.append(f"{each[0]:.0f} → {each[1]:.0f}")
+            cells += [f"{old[name]} → {new[name]}" for name in ("registers", "blocks_per_sm", "waves")]
+            cells += [f"{old[name]:.2f} → {new[name]:.2f}" for name in ("issue_ms", "memory_ms", "latency_ms")]
+            lines.append(f"| {' | '.join(cells)} | **{old['ms']:.2f} → {new['ms']:.2f}** |")
+        whole = {name: [total(r, name) for r in (before, after)] for name in TOTALS}
+        giga = {name: [value / 1e9 for value in whole[name]] for name in ("instructions", "bytes")}
+        ms = ", ".join(
+            f"{whole[name][0]:.0f} → {whole[name][1]:.0f} ms {what}" for name, what in TOTALS.items() if what
+        )
+        (old, new), (asked, asks) = giga["instructions"], giga["bytes"]
+        lines += [
+            "",
+            f"A step of VMamba-T: **{old:.1f} → {new:.1f} G warp instructions**, {asked:.0f} → {asks:.0f} GB asked of "
+            f"the caches, {ms}. Commits {before['commit']} and {after['commit']}, {after['date']}.",
+            "",
+        ]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -273,14 +320,17 @@ def main() -> None:
     for gpu in GPUS:
         found = {"label": options.label, **record(gpu)}
         for row in found["launches"]:
-            per = sum(row["instructions"].values()) / (row["elements"] / LANES)
-            print(f"{gpu.name} {row['kernel']:8} {row['channels']:3} x {row['side']}²: {per:6.1f} an element, {row['registers']} registers, "
-                  f"{row['blocks_per_sm']} blocks, {row['waves']} waves, {row['unit']} {row['issue_ms']:.2f} ms, memory "
-                  f"{row['memory_ms']:.2f}, latency {row['latency_ms']:.2f}")  # fmt: skip
-        print(f"{gpu.name}: {total(found, 'instructions') / 1e9:.1f} G warp instructions, {total(found, 'bytes') / 1e9:.0f} GB, "
-              f"{total(found, 'issue_ms'):.1f} ms by units, {total(found, 'memory_ms'):.1f} by memory, {total(found, 'ms'):.1f} in all")  # fmt: skip
+            print(gpu.name, line(row))
+        sums = ", ".join(f"{name} {total(found, name):.1f}" for name in ("issue_ms", "memory_ms", "ms"))
+        instructions, moved = (total(found, name) / 1e9 for name in ("instructions", "bytes"))
+        print(
+            f"{gpu.name}: {instructions:.1f} G instructions, {moved:.0f} GB, {sums}; an image {found['ms_per_image']}"
+        )
         if not options.dry:
             append(RESULTS, found)
+    if not options.dry:
+        records = [json.loads(text) for text in RESULTS.read_text().splitlines()]
+        write_section(DOCS / "selective-scan.md", "counts", table(records))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ import pytest
 from clever_fast.benchmarks.instruction_count import Instruction, blocks_of, count, parse
 from clever_fast.benchmarks.scan_resources import find_cuobjdump
 
-# Three roundings of a sum, so that nothing of it can be folded: each round of the inner loop has one FFMA and one LDG of
-# 4 bytes, each of the outer one a MUFU and a STS beside them.
+# Each round of the inner loop has one FFMA and one LDG, each of the outer one a MUFU and a STS beside them.
 KERNEL = """
 extern "C" __global__ void by_hand(float* y, const float* x, int rounds, int inner) {
   __shared__ float kept[32];
@@ -24,7 +23,7 @@ extern "C" __global__ void by_hand(float* y, const float* x, int rounds, int inn
       sum = sum * x[32 * j + threadIdx.x] + 1.f;
     }
     asm volatile("ex2.approx.ftz.f32 %0, %0;" : "+f"(sum));
-    asm volatile("st.volatile.shared.f32 [%0], %1;" ::"r"((unsigned)__cvta_generic_to_shared(kept + threadIdx.x)), "f"(sum));
+    *(volatile float*)(kept + threadIdx.x) = sum;
   }
   y[threadIdx.x] = sum;
 }
@@ -117,4 +116,6 @@ def test_places_are_visited_as_often_as_the_emulator_visits_them(emulator, image
     emulator.after = lambda: found.append({name: asked(number) for name, number in numbers.items()})
     emulator.cross_scan(*tensors, tensors[0].float(), groups=launches[1].groups)
     for launch, counted in zip(launches, found, strict=True):
-        assert {name: times for name, times in counted.items() if times} == launch.visits
+        assert {name: times for name, times in counted.items() if times} == {
+            n: v for n, v in launch.visits.items() if v
+        }

@@ -9,6 +9,7 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -37,6 +38,17 @@ struct float2 {
 struct alignas(16) float4 {
   float x, y, z, w;
 };
+struct int2 {
+  int x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+inline float __uint_as_float(uint32_t bits) {
+  float f;
+  memcpy(&f, &bits, 4);
+  return f;
+}
 
 struct __nv_bfloat16 {
   uint16_t bits;
@@ -59,10 +71,6 @@ struct __half {
 inline float __half2float(__half x) { return float(x.value); }
 inline __half __float2half_rn(float f) { return {_Float16(f)}; }
 
-inline float __expf(float x) { return std::exp(x); }
-using std::exp2f;
-using std::expm1f;
-using std::log1pf;
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
@@ -215,6 +223,19 @@ T exchange(T value, unsigned from) {
   return value;
 }
 
+// What each lane of the warp has.
+template <class T>
+std::array<T, 32> exchange_all(T value) {
+  static_assert(sizeof(T) <= 8);
+  const unsigned thread = block.current->thread;
+  memcpy(&block.exchanged[thread], &value, sizeof value);
+  wait(State::at_warp_barrier);
+  std::array<T, 32> all;
+  for (unsigned lane = 0; lane < 32; ++lane) memcpy(&all[lane], &block.exchanged[thread / 32 * 32 + lane], sizeof value);
+  wait(State::at_warp_barrier);
+  return all;
+}
+
 struct ThreadIndex {
   struct {
     operator unsigned() const { return block.current->thread; }
@@ -248,7 +269,59 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
   return simt::exchange(value, simt::block.current->thread % 32 ^ unsigned(mask));
 }
 
+// ---- csrc/selective_scan/instructions.cuh
 namespace clever_fast::cuda {
+
+inline float exp2_approximate(float x) { return x < -126.f ? 0.f : std::exp2(x); }
+inline float reciprocal_approximate(float x) { return 1.f / x; }
+inline void add_in_memory(bool here, float* to, float x) {
+  if (here) *to += x;
+}
+inline void store_in_memory(bool here, float* to, float x) {
+  if (here) *to = x;
+}
+template <class T>
+T* kept(T* pointer) {
+  return pointer;
+}
+inline uint32_t pack_bfloat16(float low, float high) {
+  return __float2bfloat16_rn(low).bits | uint32_t(__float2bfloat16_rn(high).bits) << 16;
+}
+
+template <bool TRANSPOSED>
+void load_matrices(uint32_t (&to)[4], const void* row) {
+  if (reinterpret_cast<uintptr_t>(row) % 16) fprintf(stderr, "a row of a matrix is not aligned\n"), _exit(4);
+  const unsigned lane = simt::block.current->thread % 32, g = lane / 4, q = lane % 4;
+  const auto rows = simt::exchange_all(static_cast<const uint16_t*>(row));
+  for (unsigned j = 0; j < 4; ++j) {
+    const uint16_t* const matrix[2] = {rows[8 * j + (TRANSPOSED ? 2 * q : g)], rows[8 * j + (TRANSPOSED ? 2 * q + 1 : g)]};
+    to[j] = matrix[0][TRANSPOSED ? g : 2 * q] | uint32_t(matrix[1][TRANSPOSED ? g : 2 * q + 1]) << 16;
+  }
+  __syncwarp();  // all have read before one goes on to write
+}
+
+struct Fragments {
+  uint32_t a[4], b[2];
+};
+
+inline void multiply_add(float (&sum)[4], const Fragments& own, unsigned columns) {
+  const unsigned lane = simt::block.current->thread % 32, g = lane / 4, q = lane % 4;
+  const auto of_lanes = simt::exchange_all(&own);
+  const auto number = [](uint32_t both, unsigned which) { return __bfloat162float({uint16_t(both >> 16 * which)}); };
+  for (unsigned k = 0; k < columns; ++k)
+    for (unsigned i = 0; i < 4; ++i) {  // row g or g + 8 of a, column 2 q or 2 q + 1 of b
+      const float a = number(of_lanes[4 * g + k % 8 / 2]->a[k / 8 * 2 + i / 2], k % 2);
+      const float b = number(of_lanes[4 * (2 * q + i % 2) + k % 8 / 2]->b[k / 8], k % 2);
+      sum[i] += a * b;
+    }
+  __syncwarp();
+}
+inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  multiply_add(sum, {{a[0], a[1], a[2], a[3]}, {b0, b1}}, 16);
+}
+inline void multiply_add(float (&sum)[4], uint32_t a0, uint32_t a1, uint32_t b) {
+  multiply_add(sum, {{a0, a1}, {b}}, 8);
+}
 
 inline float4 shared[64 << 10 >> 2];  // what `extern __shared__ float4 shared[]` in a kernel names
 
