@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clever_fast.bar import rounds_bar
-from clever_fast.cost import GOOD_SHARE, IMAGES, gflop_per_image, predicted_rate
+from clever_fast.cost import IMAGES, gflop_per_image, predicted_rates
 from clever_fast.recipes import RECIPES
 
 
@@ -12,12 +12,13 @@ def recipes() -> None:
     """List every recipe with its epochs, policy, crops, batch and expected cost.
 
     The cost is counted, not measured: the multiplications of one image's forward passes (a teacher's too) and
-    backward pass, heads included. GPU hours are that, times epochs and images, at 40 % of an A100's 312 bf16 TFLOP/s.
+    backward pass, heads included. GPU hours are a prediction for an A100, at the lower share of its peak that networks
+    of this family are expected to reach, with VMamba's scans as a term of their own (docs/speed.md).
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("recipe", "policy", "crops", "batch", "lr"):
         table.add_column(column, no_wrap=True)
-    for column in ("epochs", "GFLOP/image", "A100 hours at 40 %"):
+    for column in ("epochs", "GFLOP/image", "A100 hours"):
         table.add_column(column, justify="right")
     with rounds_bar(len(RECIPES)) as (advance, _):  # each network is traced once
         for name, recipe in RECIPES.items():
@@ -25,7 +26,7 @@ def recipes() -> None:
             advance(name)
     for name, recipe in RECIPES.items():
         gflop, images = gflop_per_image(recipe), IMAGES.get(name.split("_")[2] if name.count("_") > 1 else "")
-        hours = images * recipe.epochs / predicted_rate(gflop, "A100", GOOD_SHARE[0]) / 3600 if images else None
+        hours = images * recipe.epochs / predicted_rates(recipe, "A100")[0] / 3600 if images else None
         table.add_row(
             name,
             recipe.policy.name,

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from clever_fast.benchmarks.instruction_count import Instruction, blocks_of, count, parse
+from clever_fast.benchmarks.instruction_count import blocks_of, count
+from clever_fast.benchmarks.sass import Instruction, parse
 from clever_fast.benchmarks.scan_resources import find_cuobjdump
 
 # Each round of the inner loop has one FFMA and one LDG, each of the outer one a MUFU and a STS beside them.
@@ -96,7 +97,8 @@ def emulator(tmp_path_factory):
 def test_places_are_visited_as_often_as_the_emulator_visits_them(emulator, images, channels, side):
     import torch
 
-    from clever_fast.benchmarks.scan_counts import WAYS, Launch, places
+    from clever_fast.benchmarks.scan_counts import places
+    from clever_fast.benchmarks.scan_launches import WAYS, Launch
 
     launches = [Launch(way, images, channels, side) for way in WAYS]
     rank, g = launches[0].rank, torch.Generator().manual_seed(0)
