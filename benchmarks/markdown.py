@@ -9,7 +9,8 @@ from clever_fast.benchmarks.measure import write_section
 from clever_fast.benchmarks.records import number, training
 from clever_fast.benchmarks.report import PUBLISHED_CROPS, in_order, where
 from clever_fast.errors import UserError
-from clever_fast.performance.flops import GOOD_SHARE, IMAGES, PEAK_TFLOPS, gflop_per_image, predicted_rate
+from clever_fast.options import Recipe
+from clever_fast.performance.flops import IMAGES, PEAK_TFLOPS, formula, gflop_per_image, predicted_rates
 from clever_fast.recipes import NETWORKS, RECIPES
 
 DATA = {"in100": "IN-100", "in1k": "IN-1k"}
@@ -55,9 +56,13 @@ def overview(rows: list[dict]) -> str:
         for place in places:
             rate = [r for r in _at(chosen, place) if r["backbone"] == backbone.name]
             cells.append(number(rate[-1]["images_per_second"]["median"]) if rate else "")
-        cells += [_predicted(gflop_per_image(RECIPES[name]), gpu) for gpu in PEAK_TFLOPS]
+        cells += [_predicted(RECIPES[name], gpu) for gpu in PEAK_TFLOPS]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + f"\n\n{_formula()} The paper's run reaches 251 on an A100 with ViT-S.\n" + _when(chosen)
+    return (
+        "\n".join(lines)
+        + "\n\nPredicted as [docs/speed.md](docs/speed.md) says. The paper's run reaches 251 on an A100 with ViT-S.\n"
+        + _when(chosen)
+    )
 
 
 def expected(rows: list[dict]) -> str:
@@ -72,12 +77,11 @@ def expected(rows: list[dict]) -> str:
     heads += [f"{device}, images/s, measured" for device in devices]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name in NETWORKS:
-        backbone = RECIPES[name].backbone
-        gflop = gflop_per_image(RECIPES[name])
-        cells = [backbone.label, f"{gflop:,.1f}"]
-        cells += [_predicted(gflop, gpu) for gpu in PEAK_TFLOPS]
+        recipe, backbone = RECIPES[name], RECIPES[name].backbone
+        cells = [backbone.label, f"{gflop_per_image(recipe):,.1f}"]
+        cells += [_predicted(recipe, gpu) for gpu in PEAK_TFLOPS]
         for data in DATA:
-            hours = [IMAGES[data] * _epochs(data) / predicted_rate(gflop, "A100", s) / 3600 for s in GOOD_SHARE[::-1]]
+            hours = [IMAGES[data] * _epochs(data) / rate / 3600 for rate in predicted_rates(recipe, "A100")[::-1]]
             cells.append(" to ".join(f"{h:,.1f}" for h in hours))
         for device in devices:
             found = [
@@ -86,7 +90,7 @@ def expected(rows: list[dict]) -> str:
             cells.append(f"{found[-1]['images_per_second']['median']:,.0f}" if found else "not measured")
         lines.append(f"| {' | '.join(cells)} |")
     none = "" if on_gpu else " Not measured on a GPU."
-    return "\n".join(lines) + f"\n\nCLeVER, {PUBLISHED_CROPS} px, one GPU. {_formula()}{none}\n"
+    return "\n".join(lines) + f"\n\nCLeVER, {PUBLISHED_CROPS} px, one GPU. {formula()}{none}\n"
 
 
 def step_table(steps: list[dict]) -> str:
@@ -122,17 +126,8 @@ def _at(rows: list[dict], place: tuple) -> list[dict]:
     return [r for r in rows if (where(r), r["crops"], r["batch"]) == place]
 
 
-def _predicted(gflop: float, gpu: str) -> str:
-    return " to ".join(number(predicted_rate(gflop, gpu, share)) for share in GOOD_SHARE)
-
-
-def _formula() -> str:
-    low, high = GOOD_SHARE
-    peaks = ", ".join(f"{gpu} {peak:.0f} TFLOP/s" for gpu, peak in PEAK_TFLOPS.items())
-    return (
-        f"Predicted: share × peak / (GFLOP an image) at {low:.0%} to {high:.0%} of the bf16 peak ({peaks}); it does "
-        "not count the memory that VMamba's scan moves."
-    )
+def _predicted(recipe: Recipe, gpu: str) -> str:
+    return " to ".join(map(number, predicted_rates(recipe, gpu)))
 
 
 def _when(rows: list[dict]) -> str:

@@ -17,7 +17,8 @@ from clever_fast.benchmarks.measure import DOCS, write_section
 from clever_fast.environment import conditions
 from clever_fast.ops.extension import LIBRARY
 
-DTYPES = {"If": "float32", "I6__half": "float16", "I13__nv_bfloat16": "bfloat16"}
+DTYPES = {"f": "float32", "6__half": "float16", "13__nv_bfloat16": "bfloat16"}
+TENSOR = ", tensor cores"
 LANES, WARPS, ITEMS, STEP = 32, 7, 8, 4  # csrc/selective_scan/device.cuh
 
 
@@ -30,46 +31,64 @@ def find_cuobjdump() -> str | None:
 
 
 def resources(library: Path = LIBRARY) -> dict[tuple[str, str, str], dict[str, int]]:
-    """(kernel, dtype, architecture) -> REG, STACK, LOCAL, SHARED, ... as cuobjdump prints them."""
+    """(kernel, dtype or rank, architecture) -> REG, STACK, LOCAL, SHARED, ... as cuobjdump prints them."""
     text = subprocess.run([find_cuobjdump(), "-res-usage", library], capture_output=True, text=True, check=True).stdout
     found, architecture = {}, ""
     for line in text.splitlines():
         if match := re.search(r"arch = (sm_\d+)", line):
             architecture = match[1]
-        elif match := re.search(r"Function _ZN\w*?\d+(scan|cross)_(forward|backward)_kernel(I\d*[a-z_0-9]*?)EEv", line):
+        elif match := re.search(r"(scan|cross)_(forward|backward)_kernel\w*?RankOnTensorCoresILi(\d+)E", line):
+            kernel = (f"{match[1]} {match[2]}{TENSOR}", f"R = {match[3]}", architecture)
+        elif match := re.search(r"(scan|cross)_(forward|backward)_kernelI\w*?(f|6__half|13__nv_bfloat16)EE", line):
             kernel = (f"{match[1]} {match[2]}", DTYPES[match[3]], architecture)
         elif "REG:" in line:
             found[kernel] = {name: int(value) for name, value in re.findall(r"([A-Z]+):(\d+)", line)}
     return found
 
 
-def shared_bytes(kernel: str, *, states: int, rank: int, warps: int = WARPS) -> int:
-    """Dynamic shared memory of one block: ScanShared and CrossShared of the headers."""
-    sums = (states + 2) * WARPS * LANES if kernel.endswith("backward") else 0
+def shared_bytes(kernel: str, *, states: int, rank: int, warps: int = WARPS, tensor: bool = False) -> int:
+    """Dynamic shared memory of one block, as ScanShared, CrossShared and the forms of low_rank.cuh have it.
+
+    tensor: cross_scan's kernels on tensor cores, for bfloat16 and one state.
+    """
+    backward = kernel.endswith("backward")
+    sums = (states + 2) * WARPS * LANES * backward
     stretches, carry, positions = 2 * 2 * WARPS * LANES, 2 * states * LANES, warps * ITEMS
     if kernel.startswith("scan"):
         return STEP * (stretches + carry + positions * 2 * states + 3 * LANES * (WARPS * ITEMS + 1) + sums)
+    common = stretches + WARPS * ITEMS + carry + sums
+    if tensor:
+        pitch = -(-rank // 16) * 16 + 8
+        of_warp = ITEMS * pitch // 2 + 2 * ITEMS + LANES * ITEMS + 2 * -(-rank // 8) * LANES * 4 * backward
+        return STEP * (common + LANES * pitch + warps * of_warp)
     padded = -(-rank // 4) * 4
-    low = WARPS * ITEMS + positions * (-(-(padded + 2 * states) // 4) * 4)
-    gradients = 2 * LANES * padded + positions * (LANES + 1) if kernel.endswith("backward") else 0
-    return STEP * (stretches + low + carry + gradients + sums)
+    rows = positions * (-(-(padded + 2 * states) // 4) * 4)
+    return STEP * (common + rows + (2 * LANES * padded + positions * (LANES + 1)) * backward)
+
+
+KERNELS = ("scan forward", "scan backward", "cross forward", "cross backward")
+KERNELS += tuple(f"{kernel}{TENSOR}" for kernel in KERNELS[2:])
 
 
 def table() -> str:
     lines = ["| kernel | " + " | ".join(f"sm_{n}" for n in (80, 90, 100)) + " | spilled bytes | shared memory, KiB |"]
     lines += ["|---|---|---|---|---|---|"]
     found = resources()
-    for kernel in ("scan forward", "scan backward", "cross forward", "cross backward"):
+    for kernel in KERNELS:
         rows = {key: value for key, value in found.items() if key[0] == kernel}
         registers = []
         for architecture in ("sm_80", "sm_90", "sm_100"):
             values = sorted({v["REG"] for key, v in rows.items() if key[2] == architecture})
             registers.append(" to ".join(map(str, dict.fromkeys((values[0], values[-1])))))
         spilled = max(v["STACK"] + v["LOCAL"] for v in rows.values())
-        shared = [shared_bytes(kernel, states=1, rank=rank) / 1024 for rank in (6, 48)]
+        op, tensor = kernel.removesuffix(TENSOR), kernel.endswith(TENSOR)
+        shared = [shared_bytes(op, states=1, rank=rank, tensor=tensor) / 1024 for rank in (6, 48)]
         shared = " to ".join(dict.fromkeys(f"{kib:.1f}" for kib in shared))
         lines.append(f"| {kernel} | {' | '.join(registers)} | {spilled} | {shared} |")
-    note = "Registers a thread over the three dtypes; shared memory at S = 1, from rank 6 (D = 96) to 48 (D = 768)."
+    note = (
+        "Registers a thread over the three dtypes or the eight ranks; shared memory at S = 1, from rank 6 (D = 96) to"
+    )
+    note += " 48 (D = 768)."
     return "\n".join([*lines, "", note, ""])
 
 

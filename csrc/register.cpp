@@ -7,6 +7,8 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <tuple>
 
@@ -80,6 +82,8 @@ CrossScan cross_scan_of(const Tensor& x, const Tensor& low, const Tensor& weight
   p.N = x.size(0), p.H = x.size(1), p.W = x.size(2), p.D = x.size(3), p.S = A.size(1), p.R = weight.size(1);
   p.segment = segment, p.splits = splits, p.groups = groups, p.dtype = dtype_of(x);
   check_sizes(x.is_cuda(), segment, splits, groups, p.S, p.R);
+  STD_TORCH_CHECK(p.L() * std::max(p.D, 4 * p.width()) <= INT32_MAX, "clever_fast: an image of ", p.L(),
+                  " positions is larger than the kernels' 32-bit offsets within it");
   p.x = check(x, dtype, {p.N, p.H, p.W, p.D}, "x"), p.low = check(low, dtype, {p.N, p.H, p.W, 4, p.width()}, "low");
   p.weight = floats(weight, {4, p.R, p.D}, "weight"), p.A = floats(A, {4, p.S, p.D}, "A");
   p.skip = floats(D, {4, p.D}, "D"), p.bias = floats(bias, {4, p.D}, "delta_bias");

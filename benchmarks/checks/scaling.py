@@ -27,7 +27,7 @@ import torch
 from clever_fast.benchmarks.measure import DOCS, write_section
 from clever_fast.errors import UserError
 from clever_fast.options import Recipe
-from clever_fast.performance.flops import gflop_per_image
+from clever_fast.performance.flops import SCAN_MS, SHARES, gflop_per_image, predicted_seconds
 from clever_fast.recipes import RECIPES, find_recipe
 
 COUNTS = tuple(2**i for i in range(11))
@@ -130,9 +130,13 @@ def gradient_bytes(recipe: Recipe) -> int:
 
 
 def of_gpu(recipe: Recipe, tflops: float, share: float, **others: float) -> Assumptions:
-    """Assumptions for a GPU whose step is predicted: GFLOP of the recipe over a share of the peak."""
+    """Assumptions for a GPU whose step is predicted: GFLOP of the recipe over a share of the peak, and its scans.
+
+    The scans take as long as counted for an A100 (cost.SCAN_MS), whatever the GPU.
+    """
     batch = others.get("batch", Assumptions.batch)
-    step = others.pop("step", None) or gflop_per_image(recipe) * 1e9 * batch / (tflops * 1e12 * share)
+    scan = SCAN_MS["A100"].get(recipe.backbone.name, 0.0)
+    step = others.pop("step", None) or batch * predicted_seconds(gflop_per_image(recipe), tflops, share, scan)
     counted = {"step": step, "gradient_bytes": gradient_bytes(recipe)}
     return Assumptions(**counted | others)
 
@@ -188,11 +192,13 @@ def draw(assumed: dict[str, Assumptions], path: Path) -> None:
 
 def page() -> dict[str, Assumptions]:
     """What docs/scaling.md shows: a published speed, and an assumed share of a newer GPU's peak on two networks."""
-    vits = RECIPES["clever_vits16_in1k"]
+    vits, share = RECIPES["clever_vits16_in1k"], SHARES["vit"].low
     return {
         "A100 at 9 % of 312 TFLOP/s": of_gpu(vits, 312, 0.09),
-        "H100 at 30 % of 989 TFLOP/s": of_gpu(vits, 989, 0.3),
-        "H100 at 30 %, 25 Gbit/s Ethernet": of_gpu(vits, 989, 0.3, network_bandwidth=3.125e9, network_latency=50e-6),
+        f"H100 at {share:.0%} of 989 TFLOP/s".replace("%", " %"): of_gpu(vits, 989, share),
+        f"H100 at {share:.0%}, 25 Gbit/s Ethernet".replace("%", " %"): of_gpu(
+            vits, 989, share, network_bandwidth=3.125e9, network_latency=50e-6
+        ),
     }
 
 

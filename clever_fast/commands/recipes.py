@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from clever_fast.performance.flops import GOOD_SHARE, IMAGES, predicted_rate
+from clever_fast.performance.flops import IMAGES, predicted_rates
 from clever_fast.recipes import CATALOGUE
 
 
@@ -11,17 +11,18 @@ def recipes() -> None:
     """List every recipe with its epochs, policy, crops, batch and expected cost.
 
     The cost is counted, not measured: the multiplications of one image's forward passes (a teacher's too) and
-    backward pass, heads included. Published: linear accuracy on the validation images as they are, and under CJ+Ro. GPU
-    hours are that, times epochs and images, at 40 % of an A100's 312 bf16 TFLOP/s.
+    backward pass, heads included. GPU hours are a prediction for an A100, at the lower share of its peak that networks
+    of this family are expected to reach, with VMamba's scans as a term of their own (docs/speed.md). Published: linear
+    accuracy on the validation images as they are, and under CJ+Ro.
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("recipe", "policy", "crops", "batch", "lr"):
         table.add_column(column, no_wrap=True)
-    for column in ("epochs", "GFLOP/image", "A100 hours at 40 %", "published %"):
+    for column in ("epochs", "GFLOP/image", "A100 hours", "published %"):
         table.add_column(column, justify="right")
     for name, entry in CATALOGUE.items():
         recipe, gflop, images = entry.recipe, entry.gflop, IMAGES.get(entry.data)
-        hours = images * recipe.epochs / predicted_rate(gflop, "A100", GOOD_SHARE[0]) / 3600 if images else None
+        hours = images * recipe.epochs / predicted_rates(recipe, "A100")[0] / 3600 if images else None
         table.add_row(
             name,
             recipe.policy.name,

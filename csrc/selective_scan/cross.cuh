@@ -1,274 +1,298 @@
 // cross_scan's CUDA kernels. x lies channels innermost, so in every direction the 32 channels of a position are one
 // contiguous read, and the order of positions is arithmetic on an index.
 #pragma once
-#include "device.cuh"
+#include "low_rank.cuh"
 
 namespace clever_fast::cuda {
 
-// Offsets into a block's shared memory, in floats; those that are known when compiling take no register. A row of `low`
-// is one position: the rank padded to a multiple of 4 with zeros, so that it is read as float4, then B and C.
+// Offsets into a block's shared memory, in floats.
 struct CrossShared {
-  static constexpr int stretches = 0, places = stretches + 2 * 2 * MAX_WARPS * LANES, low = places + MAX_CUDA_SEGMENT;
-  static constexpr int PITCH = LANES + 1;  // of ddelta: odd, so that 32 positions hit 32 banks
-  int rank, stride, carry, ddelta, weight, dweight, sums, total;
-  CLEVER_FAST_BOTH CrossShared(int warps, int S, int R, bool backward) {
-    rank = (R + 3) / 4 * 4;
-    stride = (rank + 2 * S + 3) / 4 * 4;
-    carry = low + warps * ITEMS * stride;
-    weight = carry + 2 * S * LANES;
-    dweight = weight + LANES * rank;
-    ddelta = dweight + LANES * rank;
-    sums = ddelta + warps * ITEMS * PITCH;
-    total = backward ? sums + (S + 2) * ROW_OF_SUMS : weight;
+  static constexpr int stretches = 0, places = stretches + 2 * 2 * MAX_WARPS * LANES, carry = places + MAX_CUDA_SEGMENT;
+  int sums, low, total;
+  CLEVER_FAST_BOTH CrossShared(int S, bool backward, int floats_of_low_rank) {
+    sums = carry + 2 * S * LANES;
+    low = sums + (backward ? (S + 2) * ROW_OF_SUMS : 0);
+    total = low + floats_of_low_rank;
   }
 };
 
-// Where this thread is: its channel, and the image's place of position `lane % 8` of its warp, or -1 past the end.
-struct Spot {
-  int64_t channel;
-  bool active;
-  int place;
-  __device__ int of(int i) const { return __shfl_sync(ALL, place, i); }
+// Where the positions of a warp are in an image. Those past the end are at the last one: what is read there is not used.
+struct Positions {
+  int left;       // from this warp's first one to the end
+  int mine;       // of position `lane % 8`
+  int* of_block;  // all of the block in shared memory
+  int* of_warp;
+
+  __device__ Positions(Thread t, const CrossScan& p, int k, int start, int* places) {
+    const int L = int(p.H) * int(p.W), first = start + t.warp * ITEMS;
+    left = L - first, mine = int(position(k, min(first + t.lane % ITEMS, L - 1), int(p.H), int(p.W)));
+    of_block = places, of_warp = places + t.warp * ITEMS;
+    if (t.lane < ITEMS) of_warp[t.lane] = mine;
+    __syncwarp();
+  }
 };
 
-// This warp's rows of `low`. As many rows at once as fit into 32 lanes.
+// This thread's channel at 8 positions of an image, all loads under way together.
 template <class T>
-__device__ inline void load_low(
-    Thread t, const CrossScan& p, const CrossShared& at, int64_t n, int k, int place, float* low, int* places) {
-  const int width = int(p.width()), rows = max(1, LANES / width), padding = at.rank - int(p.R);
-  const int row = t.lane / width, column = rows > 1 ? t.lane % width : t.lane;
-  if (t.lane < ITEMS) places[t.lane] = place;
-#pragma unroll 1
-  for (int first = 0; first < ITEMS; first += rows) {
-    const int i = first + (rows > 1 ? row : 0), from = __shfl_sync(ALL, place, i % ITEMS);
-    if (i >= ITEMS || (rows > 1 && row >= rows)) continue;
-    const T* const source = static_cast<const T*>(p.low) + ((n * p.L() + from) * 4 + k) * width;
-    for (int c = column; c < width; c += LANES)
-      low[i * at.stride + (c < p.R ? c : c + padding)] = from < 0 ? 0.f : load(source + c);
-  }
-  __syncwarp();
+__device__ inline void load_items(T (&to)[ITEMS], const T* channel, const Positions& at, int D) {
+#pragma unroll
+  for (int i = 0; i < ITEMS; ++i) to[i] = channel[at.of_warp[i] * D];
 }
 
-// delta before its softplus, from the low-rank rows.
-__device__ inline void expand(
-    const CrossScan& p, const CrossShared& at, int k, int64_t channel, float bias, const float* low,
-    float (&delta)[ITEMS]) {
+__device__ inline void store_items(
+    bool add, float* channel, const Positions& at, int D, int left, const float (&x)[ITEMS]) {
+  if (add) {
+    CLEVER_FAST_VISIT(ADDED);
 #pragma unroll
-  for (int i = 0; i < ITEMS; ++i) delta[i] = bias;
-#pragma unroll 1
-  for (int r = 0; r < p.R; r += 4) {
-    float w[4];
+    for (int i = 0; i < ITEMS; ++i) add_in_memory(i < left, channel + at.of_warp[i] * D, x[i]);
+  } else {
+    CLEVER_FAST_VISIT(SET);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) w[j] = r + j < p.R ? p.weight[(k * p.R + r + j) * p.D + channel] : 0.f;
-#pragma unroll
-    for (int i = 0; i < ITEMS; ++i) {
-      const float4 row = *reinterpret_cast<const float4*>(low + i * at.stride + r);
-      delta[i] += w[0] * row.x + w[1] * row.y + w[2] * row.z + w[3] * row.w;
-    }
+    for (int i = 0; i < ITEMS; ++i) store_in_memory(i < left, channel + at.of_warp[i] * D, x[i]);
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(MAX_WARPS* LANES, 2) cross_forward_kernel(const __grid_constant__ CrossScan p) {
+template <class Low>
+__global__ void __launch_bounds__(MAX_WARPS* LANES, Low::FORWARD_BLOCKS)
+    cross_forward_kernel(const __grid_constant__ CrossScan p) {
   extern __shared__ float4 shared[];
+  using T = typename Low::Element;
   float* const memory = reinterpret_cast<float*>(shared);
   const Thread t;
-  const int S = int(p.S), blocks = int((p.D + LANES - 1) / LANES), first = t.warp * ITEMS;
-  const CrossShared at(t.warps, S, int(p.R), false);
-  const int64_t n = blockIdx.x / blocks, lane_channel = blockIdx.x % blocks * LANES + t.lane;
-  Spot spot{min(lane_channel, p.D - 1), lane_channel < p.D, 0};
+  const int S = Low::STATES ? Low::STATES : int(p.S), D = int(p.D), tiles = (D + LANES - 1) / LANES;
+  const CrossShared at(S, false, 0);
+  const int n = int(blockIdx.x) / tiles, lane_channel = int(blockIdx.x) % tiles * LANES + t.lane;
+  const int channel = min(lane_channel, D - 1);
+  const bool active = lane_channel < D;
+  Low low(p, t, memory + at.low);
   Stretch* const stretches = reinterpret_cast<Stretch*>(memory + at.stretches);
-  float *const carry = memory + at.carry + t.lane, *const low = memory + at.low + first * at.stride;
-  int* const places = reinterpret_cast<int*>(memory + at.places) + first;
-  for (int j = t.lane; j < ITEMS * at.stride; j += LANES) low[j] = 0.f;  // the padding of the rank stays 0
-  __syncwarp();
-  int turn = 0;
+  float* const carry = memory + at.carry + t.lane;
+  const int64_t image = n * p.L();
+  const T* const x = kept(static_cast<const T*>(p.x) + image * D + channel);
+  float* const y = kept(p.y + image * D + channel);
+  int turn = 0, half = 0;  // of `carry`, and of `stretches`
+#pragma unroll 1
   for (int k = 0; k < 4; ++k) {
-    const float skip = p.skip[k * p.D + spot.channel], bias = p.bias[k * p.D + spot.channel];
-    for (int s = t.warp; s < S; s += t.warps) carry[s * LANES] = 0.f;
-    for (int64_t start = 0, segment = 0; start < p.L(); start += p.segment, ++segment) {
-      const int l = int(start) + first + t.lane % ITEMS, even = int(segment % 2) * S * LANES, odd = S * LANES - even;
-      spot.place = l < p.L() ? int(position(k, l, int(p.H), int(p.W))) : -1;
-      load_low<T>(t, p, at, n, k, spot.place, low, places);
+    CLEVER_FAST_VISIT(DIRECTION);
+    const float skip = p.skip[k * D + channel], bias = p.bias[k * D + channel];
+    const T* const rows = kept(static_cast<const T*>(p.low) + (image * 4 + k) * p.width());
+    // Other warps are past the barrier of the last segment, so they have expanded with the weights of the last direction;
+    // what they still add to y is there before this warp adds to it, after the barrier of the next segment.
+    low.template stage<false>(k, channel, active);
+    __syncthreads();  // before the weights are used
+    int64_t of_states = (n * 4 + k) * p.segments() * S * D + channel;
+#pragma unroll 1
+    for (int start = 0, L = int(p.L()); start < L; start += int(p.segment)) {
+      CLEVER_FAST_VISIT(SEGMENT);
+      const Positions positions(t, p, k, start, reinterpret_cast<int*>(memory + at.places));
+      typename Low::Rows fetched;
+      T raw[ITEMS];
+      low.fetch(fetched, rows, positions.mine);
+      load_items(raw, x, positions, D);
+      low.keep(fetched);
       Inputs in;
-      float y[ITEMS];
-      expand(p, at, k, spot.channel, bias, low, in.delta);
+      float y_own[ITEMS];
+      low.expand(k, channel, bias, in.delta);
 #pragma unroll
       for (int i = 0; i < ITEMS; ++i) {
-        const int place = spot.of(i);
-        in.delta[i] = place < 0 ? 0.f : softplus(in.delta[i]);
-        in.u[i] = place < 0 ? 0.f : load(static_cast<const T*>(p.x) + (n * p.L() + place) * p.D + spot.channel);
-        y[i] = skip * in.u[i];
+        float e;
+        in.delta[i] = softplus(in.delta[i], e);
+        in.u[i] = load(&raw[i]);
+        y_own[i] = skip * in.u[i];
+      }
+      if (positions.left < ITEMS) {
+        CLEVER_FAST_VISIT(PARTIAL);
+#pragma unroll
+        for (int i = 0; i < ITEMS; ++i)  // a step of length 0 past the end leaves the state as it is
+          if (i >= positions.left) in.delta[i] = 0.f;
       }
 #pragma unroll 1
-      for (int s = 0; s < S; ++s, turn ^= 1) {
-        const float *const B = low + at.rank + s, *const before = carry + even + s * LANES;
-        scan_forward(t, in, {B, B + S, at.stride}, p.A[(k * S + s) * p.D + spot.channel],
-                     stretches + turn * MAX_WARPS * LANES, before, carry + odd + s * LANES, y);
-        if (t.warp == 0 && spot.active)
-          p.states[(((n * 4 + k) * p.segments() + segment) * S + s) * p.D + spot.channel] = *before;
+      for (int s = 0; s < S; ++s, half ^= 1) {
+        CLEVER_FAST_VISIT(STATE);
+        const float* const before = carry + (turn * S + s) * LANES;
+        const auto state = [=] { return start == 0 ? 0.f : *before; };
+        scan_forward(t, in, low.matrices(s), p.A[(k * S + s) * D + channel], stretches + half * MAX_WARPS * LANES,
+                     state, [=](float h) { carry[((turn ^ 1) * S + s) * LANES] = h; }, y_own);
+        if (t.warp == 0 && active) p.states[of_states] = state();
+        of_states += D;
       }
-#pragma unroll
-      for (int i = 0; i < ITEMS; ++i) {
-        const int place = spot.of(i);
-        if (place >= 0 && spot.active) add_or_set(k > 0, p.y + (n * p.L() + place) * p.D + spot.channel, y[i]);
-      }
-      __syncwarp();  // before the next segment overwrites `low`
+      turn ^= 1;
+      store_items(k > 0, y, positions, D, active ? positions.left : 0, y_own);
+      __syncwarp();  // before the next segment overwrites the positions and rows
     }
-    __syncthreads();  // the next direction adds to what other warps wrote, and starts its carry anew
   }
 }
 
-// dlow of a segment: each thread takes one position and four ranks, and sums over 32 channels.
-__device__ inline void low_gradient(
-    const CrossScan& p, const CrossShared& at, const float* memory, int64_t image, int k, bool add) {
-  const int positions = int(blockDim.x) / LANES * ITEMS;
-  const int* const places = reinterpret_cast<const int*>(memory + at.places);
-  for (int task = int(threadIdx.x); task < positions * at.rank / 4; task += int(blockDim.x)) {
-    const int l = task % positions, r = task / positions * 4;
-    if (places[l] < 0) continue;
-    float sum[4] = {};
-#pragma unroll 4
-    for (int d = 0; d < LANES; ++d) {
-      const float ddelta = memory[at.ddelta + l * CrossShared::PITCH + d];
-      const float4 w = *reinterpret_cast<const float4*>(memory + at.weight + d * at.rank + r);
-      sum[0] += ddelta * w.x, sum[1] += ddelta * w.y, sum[2] += ddelta * w.z, sum[3] += ddelta * w.w;
-    }
-    float* const to = p.dlow + ((image * p.L() + places[l]) * 4 + k) * p.width() + r;
-#pragma unroll
-    for (int j = 0; j < 4; ++j)
-      if (r + j < p.R) add_or_set(add, to + j, sum[j]);
-  }
-}
-
-// dweight of a segment: each thread takes one channel and four ranks, and sums over the positions.
-__device__ inline void weight_gradient(Thread t, const CrossShared& at, float* memory) {
-  for (int r = t.warp * 4; r < at.rank; r += t.warps * 4) {
-    float sum[4] = {};
-#pragma unroll 4
-    for (int l = 0; l < t.warps * ITEMS; ++l) {
-      const float ddelta = memory[at.ddelta + l * CrossShared::PITCH + t.lane];
-      const float4 row = *reinterpret_cast<const float4*>(memory + at.low + l * at.stride + r);
-      sum[0] += ddelta * row.x, sum[1] += ddelta * row.y, sum[2] += ddelta * row.z, sum[3] += ddelta * row.w;
-    }
-#pragma unroll
-    for (int j = 0; j < 4; ++j) memory[at.dweight + (r + j) * LANES + t.lane] += sum[j];
-  }
-}
-
-// A block has a share of the images and a share of the channels, 32 after 32.
-template <class T>
+// A block has a share of the images and a share of the channels, 32 after 32. The weights of a direction are staged, and
+// their gradients' sums written, once for all its images.
+template <class Low>
 __global__ void __launch_bounds__(MAX_WARPS* LANES, 2) cross_backward_kernel(const __grid_constant__ CrossScan p) {
   extern __shared__ float4 shared[];
+  using T = typename Low::Element;
   float* const memory = reinterpret_cast<float*>(shared);
   const Thread t;
-  const int S = int(p.S), R = int(p.R), blocks = int((p.D + LANES - 1) / LANES), first = t.warp * ITEMS;
-  const CrossShared at(t.warps, S, R, true);
-  const int group = int(blockIdx.x / p.splits), split = int(blockIdx.x % p.splits);
+  const int S = Low::STATES ? Low::STATES : int(p.S), D = int(p.D), tiles = (D + LANES - 1) / LANES;
+  const CrossShared at(S, true, 0);
+  const int group = int(blockIdx.x) / int(p.splits), split = int(blockIdx.x) % int(p.splits);
+  Low low(p, t, memory + at.low);
   Stretch* const stretches = reinterpret_cast<Stretch*>(memory + at.stretches);
-  float *const carry = memory + at.carry + t.lane, *const low = memory + at.low + first * at.stride;
-  float *const sums = memory + at.sums + t.warp * LANES + t.lane, *const weight = memory + at.weight;
-  int* const places = reinterpret_cast<int*>(memory + at.places) + first;
-  const int begin = int(share(split, p.splits, blocks)), end = int(share(split + 1, p.splits, blocks));
+  float* const carry = memory + at.carry + t.lane;
+  float* const sums = memory + at.sums + t.warp * LANES + t.lane;
+  int* const places = reinterpret_cast<int*>(memory + at.places);
+  const int begin = int(share(split, p.splits, tiles)), end = int(share(split + 1, p.splits, tiles));
   const int first_image = int(share(group, p.groups, p.N)), last_image = int(share(group + 1, p.groups, p.N));
-  for (int j = t.lane; j < ITEMS * at.stride; j += LANES) low[j] = 0.f;
-  __syncwarp();
-  for (int n = first_image; n < last_image; ++n)
-    for (int block = begin; block < end; ++block) {
-      const int64_t lane_channel = int64_t(block) * LANES + t.lane;
-      Spot spot{min(lane_channel, p.D - 1), lane_channel < p.D, 0};
-      for (int k = 0; k < 4; ++k) {
-        const int64_t channel = k * p.D + spot.channel;
-        const float skip = p.skip[channel], bias = p.bias[channel];
-        for (int s = 0; s < S + 2; ++s) sums[s * ROW_OF_SUMS] = 0.f;
-        for (int s = t.warp; s < S; s += t.warps) carry[s * LANES] = 0.f;
-        for (int r = t.warp; r < at.rank; r += t.warps) {
-          memory[at.dweight + r * LANES + t.lane] = 0.f;
-          weight[t.lane * at.rank + r] = r < R && spot.active ? p.weight[(k * p.R + r) * p.D + spot.channel] : 0.f;
-        }
-        for (int segment = int(p.segments()) - 1, done = 0; segment >= 0; --segment, ++done) {
-          const int l = segment * int(p.segment) + first + t.lane % ITEMS;
-          const int even = done % 2 * S * LANES, odd = S * LANES - even;
-          spot.place = l < p.L() ? int(position(k, l, int(p.H), int(p.W))) : -1;
-          load_low<T>(t, p, at, n, k, spot.place, low, places);
+  const int segments = int(p.segments());
+  int turn = 0;
+#pragma unroll 1
+  for (int tile = begin; tile < end; ++tile) {
+    CLEVER_FAST_VISIT(TILE);
+    const int channel = min(tile * LANES + t.lane, D - 1);
+    const bool active = tile * LANES + t.lane < D;
+#pragma unroll 1
+    for (int k = 0; k < 4; ++k) {
+      CLEVER_FAST_VISIT(DIRECTION);
+      const float skip = p.skip[k * D + channel], bias = p.bias[k * D + channel];
+#pragma unroll 1
+      for (int s = 0; s < S + 2; ++s) {
+        CLEVER_FAST_VISIT(SUMS);
+        sums[s * ROW_OF_SUMS] = 0.f;
+      }
+      low.template stage<true>(k, channel, active);
+      __syncthreads();
+#pragma unroll 1
+      for (int n = first_image; n < last_image; ++n) {
+        CLEVER_FAST_VISIT(IMAGE);
+        const int64_t image = n * p.L();
+        const T* const x = kept(static_cast<const T*>(p.x) + image * D + channel);
+        const float* const dy_image = kept(p.dy + image * D + channel);
+        float* const dx = kept(p.dx + image * D + channel);
+        const T* const rows = static_cast<const T*>(p.low) + (image * 4 + k) * p.width();
+        float* const dlow = p.dlow + ((split * p.N * p.L() + image) * 4 + k) * p.width();
+#pragma unroll 1
+        for (int segment = segments - 1; segment >= 0; --segment) {
+          CLEVER_FAST_VISIT(SEGMENT);
+          const Positions positions(t, p, k, segment * int(p.segment), places);
+          typename Low::Rows fetched;
+          T raw[ITEMS];
+          float dy[ITEMS];
+          low.fetch(fetched, rows, positions.mine);
+          load_items(raw, x, positions, D);
+          load_items(dy, dy_image, positions, D);
+          low.keep(fetched);
           Inputs in;
           Gradients out;
-          float* const own = memory + at.ddelta + first * CrossShared::PITCH + t.lane;  // dy, and then ddelta
-          float dskip = 0.f, dbias = 0.f;
-          expand(p, at, k, spot.channel, bias, low, in.delta);
+          float slope[ITEMS];
+          low.expand(k, channel, bias, in.delta);
 #pragma unroll
           for (int i = 0; i < ITEMS; ++i) {
-            const int place = spot.of(i);
-            const bool here = place >= 0 && spot.active;
-            const int64_t from = (n * p.L() + place) * p.D + spot.channel;
-            in.delta[i] = place < 0 ? 0.f : softplus(in.delta[i]);
-            in.u[i] = here ? load(static_cast<const T*>(p.x) + from) : 0.f;
-            const float dy = here ? p.dy[from] : 0.f;
-            own[i * CrossShared::PITCH] = dy;
-            out.du[i] = skip * dy, out.ddelta[i] = 0.f;
-            dskip += in.u[i] * dy;
+            const float before = in.delta[i];
+            in.delta[i] = softplus(before, slope[i]);
+            slope[i] = softplus_slope(before, slope[i]);
+            in.u[i] = load(&raw[i]);
+          }
+          low.park(slope);
+          if (!active || positions.left < ITEMS) {
+            CLEVER_FAST_VISIT(PARTIAL);
+#pragma unroll
+            for (int i = 0; i < ITEMS; ++i) {
+              if (!active) dy[i] = 0.f;
+              if (i >= positions.left) in.delta[i] = in.u[i] = dy[i] = 0.f;
+            }
+          }
+          float dskip = 0.f, dbias = 0.f;
+#pragma unroll
+          for (int i = 0; i < ITEMS; ++i) {
+            out.du[i] = skip * dy[i], out.ddelta[i] = 0.f;
+            dskip += in.u[i] * dy[i];
           }
           sums[S * ROW_OF_SUMS] += dskip;
 #pragma unroll 1
           for (int s = 0; s < S; ++s) {
-            const float* const B = low + at.rank + s;
-            const float* const state =
-                p.states + (((n * 4 + k) * p.segments() + segment) * S + s) * p.D + spot.channel;
+            CLEVER_FAST_VISIT(STATE);
+            const float* const state = p.states + (((n * 4 + k) * int64_t(segments) + segment) * S + s) * D + channel;
+            const float* const before = carry + (turn * S + s) * LANES;
+            const float of_A = p.A[(k * S + s) * D + channel], entering = *state;
             sums[s * ROW_OF_SUMS] += scan_backward(
-                t, in, own, CrossShared::PITCH, {B, B + S, at.stride}, p.A[(k * S + s) * p.D + spot.channel],
-                stretches, state, carry + even + s * LANES, carry + odd + s * LANES, out);
-            const int place = spot.of(t.lane / 4);
-            if (t.lane % 4 == 0 && place >= 0) {
-              float* const to = p.dlow + (((split * p.N + n) * p.L() + place) * 4 + k) * p.width() + R + s;
-              add_or_set(block > begin, to, out.dB);
-              add_or_set(block > begin, to + S, out.dC);
-            }
+                t, in, [&](int i) { return dy[i]; }, low.matrices(s), of_A, stretches, [=] { return entering; },
+                [=] { return segment == segments - 1 ? 0.f : *before; },
+                [=](float g) { carry[((turn ^ 1) * S + s) * LANES] = g; }, out);
+            // of the four lanes that hold a position's sums, two write them
+            add_or_set(tile > begin, t.lane % 4 < 2 && t.lane / 4 < positions.left,
+                       dlow + positions.of_warp[t.lane / 4] * 4 * int(p.width()) + p.R + s + t.lane % 4 * S,
+                       t.lane % 4 ? out.dC : out.dB);
           }
+          turn ^= 1;
+          low.fetch_parked(slope);
 #pragma unroll
-          for (int i = 0; i < ITEMS; ++i) {
-            const int place = spot.of(i);
-            out.ddelta[i] *= softplus_slope(in.delta[i]);
-            dbias += out.ddelta[i];
-            own[i * CrossShared::PITCH] = out.ddelta[i];
-            if (place >= 0 && spot.active)
-              add_or_set(k > 0, p.dx + (n * p.L() + place) * p.D + spot.channel, out.du[i]);
-          }
+          for (int i = 0; i < ITEMS; ++i) dbias += out.ddelta[i] *= slope[i];
           sums[(S + 1) * ROW_OF_SUMS] += dbias;
-          __syncthreads();
-          low_gradient(p, at, memory, split * p.N + n, k, block > begin);
-          weight_gradient(t, at, memory);
-          __syncthreads();  // before the next segment overwrites `low`, `places` and `ddelta`
+          store_items(k > 0, dx, positions, D, active ? positions.left : 0, out.du);
+          low.gradients(out.ddelta, positions.of_block, positions.left, {dlow, tile > begin});
         }
-        if (spot.active) {
-          const int64_t of_group = (group * 4 + k) * p.D + spot.channel;
-          sum_over_warps(t, memory + at.sums, S + 2, [&](int which, float sum) {
-            float* const to = which < S ? p.dA + ((group * 4 + k) * S + which) * p.D + spot.channel
-                                        : (which == S ? p.dskip : p.dbias) + of_group;
-            add_or_set(n > first_image, to, sum);
-          });
-          for (int r = t.warp; r < R; r += t.warps)
-            add_or_set(n > first_image, p.dweight + ((group * 4 + k) * p.R + r) * p.D + spot.channel,
-                       memory[at.dweight + r * LANES + t.lane]);
-        }
-        __syncthreads();
       }
+      __syncthreads();
+      sum_over_warps(t, memory + at.sums, S + 2, [&](int which, float sum) {
+        const int64_t of_group = int64_t(group) * 4 + k;
+        float* const to = which < S ? p.dA + (of_group * S + which) * D : (which == S ? p.dskip : p.dbias) + of_group * D;
+        if (active) to[channel] = sum;
+      });
+      low.write(p.dweight + (int64_t(group) * 4 + k) * p.R * D + channel, active);
+      __syncthreads();  // the next direction adds to what other warps wrote, and stages other weights
     }
+  }
 }
+
+// `use` of the form for operands of type T: on tensor cores for bfloat16, one state and a rank of VMamba's networks.
+template <class T, class Use>
+auto with_low_rank(int64_t S, int64_t R, Use use) {
+#ifndef ONLY_FLOAT32
+  if constexpr (std::is_same_v<T, __nv_bfloat16>)
+    if (S == 1) switch (R) {
+        case 6: return use.template operator()<RankOnTensorCores<6>>();
+        case 8: return use.template operator()<RankOnTensorCores<8>>();
+        case 12: return use.template operator()<RankOnTensorCores<12>>();
+        case 16: return use.template operator()<RankOnTensorCores<16>>();
+        case 24: return use.template operator()<RankOnTensorCores<24>>();
+        case 32: return use.template operator()<RankOnTensorCores<32>>();
+        case 48: return use.template operator()<RankOnTensorCores<48>>();
+        case 64: return use.template operator()<RankOnTensorCores<64>>();
+      }
+#endif
+  return use.template operator()<AnyRank<T>>();
+}
+
+struct SharedBytes {
+  int warps, S, R;
+  bool backward;
+  template <class Low>
+  size_t operator()() const {
+    return CrossShared(S, backward, Low::floats(warps, S, R, backward)).total * sizeof(float);
+  }
+};
+
+template <bool BACKWARD>
+struct Launch {
+  const CrossScan& p;
+  void* stream;
+  template <class Low>
+  const char* operator()() const {
+    const int warps = int(p.segment) / ITEMS;
+    const size_t bytes = SharedBytes{warps, int(p.S), int(p.R), BACKWARD}.template operator()<Low>();
+    if constexpr (BACKWARD)
+      return CLEVER_FAST_LAUNCH(cross_backward_kernel<Low>, p.groups * p.splits, warps * LANES, bytes, stream, p);
+    else
+      return CLEVER_FAST_LAUNCH(cross_forward_kernel<Low>, p.N * blocks_of_channels(p.D), warps * LANES, bytes, stream, p);
+  }
+};
 
 template <class T>
 const char* launch_forward(const CrossScan& p, void* stream) {
-  const int warps = int(p.segment) / ITEMS;
-  const CrossShared shared(warps, int(p.S), int(p.R), false);
-  return CLEVER_FAST_LAUNCH(cross_forward_kernel<T>, p.N * blocks_of_channels(p.D), warps * LANES,
-                            shared.total * sizeof(float), stream, p);
+  return with_low_rank<T>(p.S, p.R, Launch<false>{p, stream});
 }
 
 template <class T>
 const char* launch_backward(const CrossScan& p, void* stream) {
-  const int warps = int(p.segment) / ITEMS;
-  const CrossShared shared(warps, int(p.S), int(p.R), true);
-  return CLEVER_FAST_LAUNCH(cross_backward_kernel<T>, p.groups * p.splits, warps * LANES,
-                            shared.total * sizeof(float), stream, p);
+  return with_low_rank<T>(p.S, p.R, Launch<true>{p, stream});
 }
 
 }  // namespace clever_fast::cuda

@@ -1,4 +1,4 @@
-// The launchers, which cuda.cu implements and register.cpp calls: neither needs to see the other's headers.
+// The launchers, which cuda_*.cu implement and register.cpp calls: neither needs to see the other's headers.
 #pragma once
 #include "params.h"
 

@@ -65,8 +65,8 @@ struct CrossScan {
 
 // Where step `l` of direction `k` is in the image: row by row, column by column, and both backwards.
 CLEVER_FAST_BOTH inline int64_t position(int k, int l, int H, int W) {
-  const int step = k < 2 ? l : H * W - 1 - l;
-  return k % 2 == 0 ? step : (step % H) * W + step / H;
+  const unsigned step = unsigned(k < 2 ? l : H * W - 1 - l), height = unsigned(H);
+  return k % 2 == 0 ? step : (step % height) * unsigned(W) + step / height;
 }
 
 // The first element of the `part`-th of `parts` nearly equal shares of `count`.

@@ -73,8 +73,8 @@ def test_kernels_are_a_share_of_the_copy():
 def test_predictions_stand_alone_with_their_formula():
     page = html_page(records())
     part = section(page, "Predicted, not measured")
-    assert "share × peak / (GFLOP an image)" in part
-    assert "1,083 to 1,354" in part  # 0.4 and 0.5 x 312,000 / 115.2, ViT-S on an A100
+    assert "(GFLOP an image) / (share × peak)" in part
+    assert "812 to 1,083" in part  # 0.3 and 0.4 x 312,000 / 115.2, ViT-S on an A100
     assert page.count("url(#hatch)") == part.count("url(#hatch)") == 16
 
 
@@ -94,7 +94,7 @@ def test_the_tables_keep_measured_and_predicted_apart(tmp_path):
     assert [path.name for path in markdown.write(records()[:-1], tmp_path)] == ["README.md", "speed.md"]
     readme, speed = (tmp_path / "README.md").read_text(), (tmp_path / "docs/speed.md").read_text()
     assert "old" not in readme + speed
-    assert "| ViT-S/16 | 3,000 | 1,083 to 1,354 | 2,743 to 3,429 |" in readme
+    assert "| ViT-S/16 | 3,000 | 812 to 1,083 | 2,057 to 2,743 |" in readme
     assert "A100, 2x224 + 8x96: *predicted*" in readme
     assert "NVIDIA H200, images/s, measured" in speed
     line = next(line for line in speed.splitlines() if line.startswith("| clever_vits16_in100"))

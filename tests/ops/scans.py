@@ -27,10 +27,19 @@ MATRIX = [
     pytest.param(L, S, DTYPES[d], marks=() if (i + j + d) % 3 == 0 else pytest.mark.full, id=f"{L}-{S}-{DTYPES[d]}")
     for (i, L), (j, S), d in product(enumerate(LENGTHS), enumerate(STATES), range(3))
 ]
+# what the kernels on tensor cores take, in bfloat16: every way to lay out R, channels in two blocks, warps not full
+TENSOR_IMAGES = (
+    (5, 7, 19, 1, 6),
+    (3, 3, 35, 1, 8),
+    (9, 7, 40, 1, 12),
+    (7, 7, 33, 1, 24),
+    (2, 5, 64, 1, 48),
+    (1, 3, 7, 1, 64),
+)
 CROSS_MATRIX = [
     pytest.param(size, DTYPES[d], marks=() if (i + d) % 3 == 0 else pytest.mark.full, id=f"{size}-{DTYPES[d]}")
     for (i, size), d in product(enumerate(IMAGES), range(3))
-]
+] + [pytest.param(size, torch.bfloat16, id=f"{size}-{torch.bfloat16}") for size in TENSOR_IMAGES]
 
 
 def inputs(N: int, K: int, D: int, S: int, L: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:

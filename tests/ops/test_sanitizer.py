@@ -18,6 +18,7 @@ from tests.ops import scans
 for op, tensors in (
     (ops.selective_scan, scans.inputs(1, 2, 35, 2, 70)),
     (ops.cross_scan, scans.image_inputs(3, 5, 7, 35, 2, 5)),
+    (ops.cross_scan, scans.image_inputs(3, 5, 7, 35, 1, 12, torch.bfloat16)),  # on tensor cores
 ):
     scans.with_gradients(op, [x.cuda() for x in tensors])
 for form, K in (("cross_entropy", 1032), ("cosine", 17)):

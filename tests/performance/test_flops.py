@@ -1,11 +1,13 @@
 """What a step costs, against counts by hand."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from clever_fast.benchmarks import scan_counts
 from clever_fast.methods import Dino
-from clever_fast.performance.flops import gflop_per_image
+from clever_fast.performance.flops import PEAK_TFLOPS, SCAN_MS, SHARES, gflop_per_image, predicted_rates, share_of
 from clever_fast.recipes import RECIPES
 
 
@@ -26,3 +28,22 @@ def test_a_teacher_has_no_backward_pass():
 
 def test_a_second_pair_of_heads_costs_more():
     assert gflop_per_image(RECIPES["ddcl_resnet18_in100"]) > gflop_per_image(RECIPES["simsiam_resnet18_in100"])
+
+
+def test_scans_take_what_was_counted_last():
+    records = [json.loads(line) for line in scan_counts.RESULTS.read_text().splitlines()]
+    for gpu, expected in SCAN_MS.items():
+        last = [r for r in records if r["gpu_counted"] == gpu][-1]
+        assert expected == {name: round(ms, 3) for name, ms in last["ms_per_image"].items()}
+
+
+def test_a_prediction_adds_the_scans_to_a_share_of_the_peak():
+    recipe = RECIPES["clever_vmambat_in100"]
+    low, high = predicted_rates(recipe, "A100")
+    share = SHARES["vmamba"]
+    for rate, part in ((low, share.low), (high, share.high)):
+        seconds = (
+            gflop_per_image(recipe) * 1e9 / (part * PEAK_TFLOPS["A100"] * 1e12) + SCAN_MS["A100"]["vmamba_tiny"] / 1e3
+        )
+        assert rate == pytest.approx(1 / seconds)
+    assert all(share_of(recipe.backbone.name).source for recipe in RECIPES.values())

@@ -19,9 +19,13 @@ def cross_scan(x: Tensor, x_proj_weight: Tensor, dt_weight: Tensor, A: Tensor, D
     return y
 
 
-def image_groups(N: int, device: torch.device) -> int:
-    """Into how many shares the images' sums (of the weights' gradients) are split; of shapes alone."""
-    return min(N, 128 if device.type == "cuda" else 32)
+def image_groups(N: int, D: int, device: torch.device) -> int:
+    """Into how many shares the images' sums (of the weights' gradients) are split; of shapes alone.
+
+    On CUDA that makes 768 or 1,024 blocks with `channel_splits`, which fill the multiprocessors of an A100 and of an
+    H200 at least 89 % of the time, two or three blocks on each.
+    """
+    return min(N, (256 if D < 512 else 128) if device.type == "cuda" else 32)
 
 
 def _fake(x, low, weight, A, D, delta_bias, segment):
@@ -43,7 +47,7 @@ def _keep(ctx, inputs, output):
 @ranged("cross_scan backward")
 def _backward(ctx, dy, _dstates):
     x, low, weight, A, D, bias, states = ctx.saved_tensors
-    splits, groups = channel_splits(x.shape[3], x.device), image_groups(len(x), x.device)
+    splits, groups = channel_splits(x.shape[3], x.device), image_groups(len(x), x.shape[3], x.device)
     dx, *partial = torch.ops.clever_fast.cross_scan_backward(
         dy.contiguous(), x, low, weight, A, D, bias, states, ctx.segment, splits, groups
     )

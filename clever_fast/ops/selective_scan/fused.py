@@ -32,8 +32,12 @@ def segment_length(L: int, device: torch.device) -> int:
 
 def channel_splits(D: int, device: torch.device) -> int:
     """Into how many shares the channels' sums are split; each CUDA block has one. Of shapes alone, so that it is
-    the same on every machine."""
-    return min(4, -(-D // 32)) if device.type == "cuda" else 1
+    the same on every machine: 4 or 3 if that gives equal shares of the blocks of 32 channels, twice as many from 512
+    channels on, where a weight's partial sums weigh more than those of the positions."""
+    if device.type != "cuda":
+        return 1
+    tiles, many = -(-D // 32), 2 if D >= 512 else 1
+    return next((many * n for n in (4, 3) if tiles % (many * n) == 0), min(4, tiles))
 
 
 def _fake(u, delta, A, B, C, D, delta_bias, delta_softplus, segment):

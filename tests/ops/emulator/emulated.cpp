@@ -37,7 +37,18 @@ const char* cross_backward(const clever_fast::CrossScan* p, unsigned seed) { ret
 
 extern "C" {
 int scan_shared_bytes(int warps, int S, bool backward) { return 4 * cuda::ScanShared(warps, S, backward).total; }
-int cross_shared_bytes(int warps, int S, int R, bool backward) {
-  return 4 * cuda::CrossShared(warps, S, R, backward).total;
+int cross_shared_bytes(int warps, int S, int R, bool backward, bool bfloat16) {
+  const cuda::SharedBytes use{warps, S, R, backward};
+  return int(bfloat16 ? cuda::with_low_rank<__nv_bfloat16>(S, R, use) : cuda::with_low_rank<float>(S, R, use));
 }
+}
+
+// Since it was asked last.
+extern "C" int64_t visits(int place) { return std::exchange(simt::visits_by_warps[place], 0); }
+
+extern "C" void softplus_of(const float* x, float* value, float* slope, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    float e;
+    value[i] = cuda::softplus(x[i], e), slope[i] = cuda::softplus_slope(x[i], e);
+  }
 }

@@ -2,6 +2,7 @@
 
 import ctypes
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -36,8 +37,9 @@ def _struct(op: str) -> type[ctypes.Structure]:
 class Emulator:
     """The kernels of one build. Outputs are NaN before, inputs lie amid NaN, `seed` orders the warps."""
 
-    def __init__(self, library: Path):
+    def __init__(self, library: Path, after: Callable[[], object] = lambda: None):
         self.library = ctypes.CDLL(str(library))
+        self.after = after  # called after each launch
 
     def _call(self, op: str, direction: str, sizes: dict[str, int], tensors: dict[str, Tensor], dtype, seed: int):
         function = getattr(self.library, f"{op}_{direction}")
@@ -46,6 +48,7 @@ class Emulator:
         parameters = _struct(op)(**sizes, **pointers, dtype=CODES[dtype])
         error = function(ctypes.byref(parameters), ctypes.c_uint(seed))
         assert error is None, error
+        self.after()
 
     def selective_scan(self, tensors, dy, *, softplus=True, seed=0) -> list[Tensor]:
         """y and the seven gradients; dy is the gradient of y."""

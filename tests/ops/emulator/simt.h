@@ -9,6 +9,7 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -18,6 +19,7 @@
 #include <limits>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -36,6 +38,17 @@ struct float2 {
 struct alignas(16) float4 {
   float x, y, z, w;
 };
+struct int2 {
+  int x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+inline float __uint_as_float(uint32_t bits) {
+  float f;
+  memcpy(&f, &bits, 4);
+  return f;
+}
 
 struct __nv_bfloat16 {
   uint16_t bits;
@@ -58,13 +71,11 @@ struct __half {
 inline float __half2float(__half x) { return float(x.value); }
 inline __half __float2half_rn(float f) { return {_Float16(f)}; }
 
-inline float __expf(float x) { return std::exp(x); }
-using std::exp2f;
-using std::expm1f;
-using std::log1pf;
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
+
+#define CLEVER_FAST_VISIT(place) simt::visit(place)
 
 namespace simt {
 
@@ -92,6 +103,20 @@ struct Block {
 
 constexpr size_t STACK = 64 << 10;
 inline Block block;
+
+// How often each place that the source marks was visited: by each thread of this block, and by the warps of all blocks.
+constexpr int PLACES = 64;
+inline std::vector<std::vector<int64_t>> visits(PLACES);
+inline int64_t visits_by_warps[PLACES];
+
+inline void visit(int place) { ++visits[place][block.current->thread]; }
+
+// A warp visits a place as often as that of its threads which visits it most.
+inline void add_visits() {
+  for (int place = 0; place < PLACES; ++place)
+    for (unsigned first = 0; first < block.threads; first += 32)
+      visits_by_warps[place] += *std::max_element(&visits[place][first], &visits[place][first] + 32);
+}
 
 // AddressSanitizer follows the switch of stacks when it is told.
 inline void to_scheduler() {
@@ -154,6 +179,7 @@ inline bool run_warp(unsigned first, unsigned last, std::mt19937& random) {
 inline void run_block(unsigned index, unsigned threads, unsigned seed, const std::function<void()>& body) {
   block.body = &body, block.index = index, block.threads = threads;
   block.exchanged.assign(threads, 0);
+  for (auto& of_place : visits) of_place.assign(threads, 0);
   while (block.fibres.size() < threads) block.fibres.push_back({{}, std::make_unique<char[]>(STACK), {}, 0, nullptr});
   for (unsigned t = 0; t < threads; ++t) {
     Fibre& fibre = block.fibres[t];
@@ -175,7 +201,7 @@ inline void run_block(unsigned index, unsigned threads, unsigned seed, const std
       done += block.fibres[t].state == State::done;
       waiting += block.fibres[t].state == State::at_block_barrier;
     }
-    if (done == threads) return;
+    if (done == threads) return add_visits();
     if (waiting == threads)
       for (unsigned t = 0; t < threads; ++t) block.fibres[t].state = State::ready;
     else if (!ran) {
@@ -195,6 +221,19 @@ T exchange(T value, unsigned from) {
   memcpy(&value, &block.exchanged[first + from % 32], sizeof value);
   wait(State::at_warp_barrier);
   return value;
+}
+
+// What each lane of the warp has.
+template <class T>
+std::array<T, 32> exchange_all(T value) {
+  static_assert(sizeof(T) <= 8);
+  const unsigned thread = block.current->thread;
+  memcpy(&block.exchanged[thread], &value, sizeof value);
+  wait(State::at_warp_barrier);
+  std::array<T, 32> all;
+  for (unsigned lane = 0; lane < 32; ++lane) memcpy(&all[lane], &block.exchanged[thread / 32 * 32 + lane], sizeof value);
+  wait(State::at_warp_barrier);
+  return all;
 }
 
 struct ThreadIndex {
@@ -230,7 +269,59 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
   return simt::exchange(value, simt::block.current->thread % 32 ^ unsigned(mask));
 }
 
+// ---- csrc/selective_scan/instructions.cuh
 namespace clever_fast::cuda {
+
+inline float exp2_approximate(float x) { return x < -126.f ? 0.f : std::exp2(x); }
+inline float reciprocal_approximate(float x) { return 1.f / x; }
+inline void add_in_memory(bool here, float* to, float x) {
+  if (here) *to += x;
+}
+inline void store_in_memory(bool here, float* to, float x) {
+  if (here) *to = x;
+}
+template <class T>
+T* kept(T* pointer) {
+  return pointer;
+}
+inline uint32_t pack_bfloat16(float low, float high) {
+  return __float2bfloat16_rn(low).bits | uint32_t(__float2bfloat16_rn(high).bits) << 16;
+}
+
+template <bool TRANSPOSED>
+void load_matrices(uint32_t (&to)[4], const void* row) {
+  if (reinterpret_cast<uintptr_t>(row) % 16) fprintf(stderr, "a row of a matrix is not aligned\n"), _exit(4);
+  const unsigned lane = simt::block.current->thread % 32, g = lane / 4, q = lane % 4;
+  const auto rows = simt::exchange_all(static_cast<const uint16_t*>(row));
+  for (unsigned j = 0; j < 4; ++j) {
+    const uint16_t* const matrix[2] = {rows[8 * j + (TRANSPOSED ? 2 * q : g)], rows[8 * j + (TRANSPOSED ? 2 * q + 1 : g)]};
+    to[j] = matrix[0][TRANSPOSED ? g : 2 * q] | uint32_t(matrix[1][TRANSPOSED ? g : 2 * q + 1]) << 16;
+  }
+  __syncwarp();  // all have read before one goes on to write
+}
+
+struct Fragments {
+  uint32_t a[4], b[2];
+};
+
+inline void multiply_add(float (&sum)[4], const Fragments& own, unsigned columns) {
+  const unsigned lane = simt::block.current->thread % 32, g = lane / 4, q = lane % 4;
+  const auto of_lanes = simt::exchange_all(&own);
+  const auto number = [](uint32_t both, unsigned which) { return __bfloat162float({uint16_t(both >> 16 * which)}); };
+  for (unsigned k = 0; k < columns; ++k)
+    for (unsigned i = 0; i < 4; ++i) {  // row g or g + 8 of a, column 2 q or 2 q + 1 of b
+      const float a = number(of_lanes[4 * g + k % 8 / 2]->a[k / 8 * 2 + i / 2], k % 2);
+      const float b = number(of_lanes[4 * (2 * q + i % 2) + k % 8 / 2]->b[k / 8], k % 2);
+      sum[i] += a * b;
+    }
+  __syncwarp();
+}
+inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  multiply_add(sum, {{a[0], a[1], a[2], a[3]}, {b0, b1}}, 16);
+}
+inline void multiply_add(float (&sum)[4], uint32_t a0, uint32_t a1, uint32_t b) {
+  multiply_add(sum, {{a0, a1}, {b}}, 8);
+}
 
 inline float4 shared[64 << 10 >> 2];  // what `extern __shared__ float4 shared[]` in a kernel names
 
