@@ -44,6 +44,7 @@ soak: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # --strict: a package that the advisory service does not know, or a service out of reach, is a failure
 audit: $(VENV)/audit/bin/pip-audit

@@ -6,7 +6,7 @@ import os
 import platform
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import distributions
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from clever_fast.models import share_statistics
 from clever_fast.ops.selection import Kernels
 from clever_fast.options import Execution
 
+M = TypeVar("M", bound=nn.Module)
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -79,7 +80,7 @@ class Accelerator:
         where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "the CPU"
         return f"{where}, {str(self.precision).removeprefix('torch.')}, {self.execution.threads} data threads"
 
-    def autocast(self) -> contextlib.AbstractContextManager:
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.precision == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.precision)
@@ -109,14 +110,15 @@ class Accelerator:
             network.compile(fullgraph=True, dynamic=False, options=options)
         return method
 
-    def place(self, module: nn.Module) -> nn.Module:
+    def place(self, module: M) -> M:
         """Move to the device; BatchNorm shares its statistics over the ranks."""
+        shared: Any = module
         if distributed.world_size() > 1:
             released = self.execution.kernels == "released" and self.device.type == "cuda"  # torch's knows GPUs only
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module) if released else share_statistics(module)
-        return module.to(
-            self.device, memory_format=torch.channels_last if self.execution.channels_last else torch.preserve_format
-        )
+            shared = nn.SyncBatchNorm.convert_sync_batchnorm(module) if released else share_statistics(module)
+        layout = torch.channels_last if self.execution.channels_last else torch.preserve_format
+        placed: M = shared.to(self.device, memory_format=layout)
+        return placed
 
     def parallel(self, module: nn.Module) -> nn.Module:
         """DDP over all ranks; the module itself where there is one process."""
@@ -125,14 +127,15 @@ class Accelerator:
         # Buffers need no broadcast: BatchNorm is synchronised or per rank, centres are equal by construction.
         name = "forward_sync_buffers"  # since torch 2.13; it was called broadcast_buffers before
         known = inspect.signature(DistributedDataParallel).parameters
-        buffers = {name if name in known else "broadcast_buffers": False}
+        options: dict[str, Any] = {name if name in known else "broadcast_buffers": False}
         return DistributedDataParallel(
-            module, gradient_as_bucket_view=True, static_graph=True, bucket_cap_mb=self.execution.bucket_mib, **buffers
+            module, gradient_as_bucket_view=True, static_graph=True, bucket_cap_mb=self.execution.bucket_mib, **options
         )
 
 
 def fit_for(kernels: Kernels, checkpointing: bool, method: Method) -> None:
     """Make a method's networks spell attention out as the released code does, or recompute their activations."""
+    network: Any
     for network in method.networks():
         if checkpointing:
             if not hasattr(network, "set_grad_checkpointing"):
@@ -147,6 +150,7 @@ def fit_for(kernels: Kernels, checkpointing: bool, method: Method) -> None:
 
 def spell_attention_out(network: nn.Module) -> None:
     """Make a timm ViT write its attention matrices out, as the released code does."""
+    module: Any
     for module in network.modules():
         if hasattr(module, "fused_attn"):  # timm's choice of scaled_dot_product_attention
             module.fused_attn = False

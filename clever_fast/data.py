@@ -6,9 +6,10 @@ event, and DALI's stream waits for the ops in the same way before it uses the cr
 DALI is imported when a loader is made: a step on a batch that is there already needs none. Not measured on a GPU.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, ClassVar, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ class Batches:
     """
 
     steps_per_epoch: int
-    replaced: ClassVar[dict[str, str]] = {}  # files that broke after they were indexed, with the reason
+    replaced: Mapping[str, str] = MappingProxyType({})  # files that broke after they were indexed, with the reason
 
     def __iter__(self) -> Iterator[Batch]:
         raise NotImplementedError
@@ -57,7 +58,7 @@ class Batches:
         """The data in one line, for the header of a run."""
         return f"batches of {type(self).__qualname__}"
 
-    def samples(self, step: int) -> dict[str, list]:
+    def samples(self, step: int) -> dict[str, list[Any]]:
         """What a report of a failed step says about the batch of that step."""
         return {}
 
@@ -89,15 +90,7 @@ class PretrainingBatches(Batches):
             start_step=start_step,
             **_place(accelerator, share),
         )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.loader.steps_per_epoch
-
-    @property
-    def replaced(self) -> dict[str, str]:
-        """Files that broke after they were indexed, with the reason."""
-        return self.loader.replaced
+        self.steps_per_epoch, self.replaced = self.loader.steps_per_epoch, self.loader.replaced
 
     def __iter__(self) -> Iterator[Batch]:
         for indices, views in self.loader:
@@ -110,7 +103,7 @@ class PretrainingBatches(Batches):
     def summary(self) -> str:
         return self._summary
 
-    def samples(self, step: int) -> dict[str, list]:
+    def samples(self, step: int) -> dict[str, list[Any]]:
         """The sample indices and paths of this rank's batch at a step."""
         indices = self.loader.sampler.indices(step).tolist()
         return {"index": indices, "path": [self.paths[i] for i in indices]}
@@ -253,15 +246,15 @@ class Finish:
         """Of every `DeviceView`, its steps one after the other; the last one writes into the batch."""
         # -1: the pipeline's outputs are ordered on torch's stream already. The stream itself would wait for all that
         # DALI has begun since, which is the next batch.
-        crops = [torch.from_dlpack(view.crops.as_tensor().__dlpack__(stream=-1)) for view in views]
+        crops = [torch.utils.dlpack.from_dlpack(view.crops.as_tensor().__dlpack__(stream=-1)) for view in views]
         crops = [x.transpose(0, 1) if x.ndim == 5 else x[None] for x in crops]  # (count, n, S, S, 3)
         parameters = iter(self._send([array for view in views for _, array in view.steps]))
         batches = []
         for size, run in groupby(zip(views, crops), lambda pair: pair[1].shape[2]):
-            run = list(run)
-            rows = [len(x) * x.shape[1] for _, x in run]
+            same = list(run)
+            rows = [len(x) * x.shape[1] for _, x in same]
             batches.append(self._empty(sum(rows), size, self.dtype))
-            for (view, x), out in zip(run, batches[-1].split(rows)):
+            for (view, x), out in zip(same, batches[-1].split(rows)):
                 for op, _ in view.steps[:-1]:
                     x = self._step(op, x, next(parameters))
                 photometry(x, next(parameters), out=out)

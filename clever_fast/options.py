@@ -103,7 +103,9 @@ class Recipe:
     def build(self) -> Method:
         """The method with its initial weights, on the CPU."""
         method = self.method.build(self.backbone, self.drop_path)
-        return antialias_positions(method) if self.antialiased_positions else method
+        if self.antialiased_positions:
+            antialias_positions(method)
+        return method
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested values; what checkpoints keep and compare.

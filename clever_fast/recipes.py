@@ -22,6 +22,11 @@ SHORT = {
 }
 
 
+def changed(method: MethodConfig, **fields: Any) -> MethodConfig:
+    """A method of the same class with other values."""
+    return replace(method, **fields)
+
+
 def imagenet(method: MethodConfig, backbone: str, epochs: int) -> Recipe:
     """The released settings of DINO and CLeVER: CAUG, batches of 512, AdamW."""
     network = BACKBONES[backbone]
@@ -35,7 +40,7 @@ def paper_sgd(recipe: Recipe) -> Recipe:
 
 def cifar10(recipe: Recipe) -> Recipe:
     """32 px images: the small stem, small crops and head, and a teacher that follows within a short run."""
-    method = replace(recipe.method, prototypes=4096, hidden=1024, teacher_momentum=0.99)
+    method = changed(recipe.method, prototypes=4096, hidden=1024, teacher_momentum=0.99)
     return replace(
         recipe,
         method=method,
@@ -52,7 +57,7 @@ def cifar10_small(recipe: Recipe) -> Recipe:
     """CIFAR-10 in ten minutes on one CPU core; small crops stand in for the local ones (benchmarks/LOG.md)."""
     return replace(
         recipe,
-        method=replace(recipe.method, **SHORT),
+        method=changed(recipe.method, **SHORT),
         backbone=BACKBONES["resnet10_small"],
         policy=BAUG,
         local_crops=0,
@@ -76,7 +81,7 @@ def vmamba_demo(recipe: Recipe) -> Recipe:
     """The same with a small VMamba, which wants smaller steps, a slower teacher and upright images (LOG.md)."""
     return replace(
         recipe,
-        method=replace(recipe.method, teacher_momentum=0.99),
+        method=changed(recipe.method, teacher_momentum=0.99),
         backbone=BACKBONES["vmamba_mini"],
         drop_path=0.1,
         policy=BAUG,
@@ -110,6 +115,7 @@ def simsiam(network: str, epochs: int) -> Recipe:
 
 def ddcl(recipe: Recipe, preg_weight: float) -> Recipe:
     """The same with DDCL, as first published or with PReg."""
+    assert isinstance(recipe.method, SimSiam)
     return replace(recipe, method=Ddcl(preg_weight=preg_weight, hidden=recipe.method.hidden))
 
 
@@ -117,7 +123,7 @@ def simsiam_cifar10_small(recipe: Recipe) -> Recipe:
     """CIFAR-10 in minutes on one CPU core, by the step as there are few epochs; not shown to learn yet (LOG.md)."""
     return replace(
         recipe,
-        method=replace(recipe.method, width=512, bottleneck=128),
+        method=changed(recipe.method, width=512, bottleneck=128),
         backbone=BACKBONES["resnet10_small"],
         policy=MOCO_BAUG,
         global_size=32,
@@ -261,7 +267,7 @@ def recipe(name: str, **changes: Any) -> Recipe:
     found = find_recipe(name)
     try:
         if isinstance(changes.get("method"), Mapping):
-            changes["method"] = replace(found.method, **changes["method"])
+            changes["method"] = changed(found.method, **changes["method"])
         if isinstance(changes.get("backbone"), str):
             changes["backbone"] = find_backbone(changes["backbone"])
         if isinstance(changes.get("policy"), str):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import Any
 
 from clever_fast import checkpoint, distributed, environment, tracing
 from clever_fast.accelerator import Accelerator, settings
@@ -43,22 +44,22 @@ def train(recipe: Recipe, execution: Execution, run: Run, batches: Callable[[int
         NotFiniteError: a loss or gradient was not finite.
     """
     distributed.adopt_slurm_variables()
-    manifest, query = _images(run, execution, with_data=batches is None)
+    manifest, query = _images(run, execution, own_loader=batches is not None)
     accelerator = Accelerator.from_execution(execution)
     state = TrainState(recipe, accelerator)
-    data = {"loader": import_path(batches)} if batches else identity(manifest)
+    data = identity(manifest) if manifest is not None else {"loader": import_path(batches)}
     saved = resume(run, recipe, data, state.checkpoint_bytes())
     if saved:
         state.load_state_dict(saved)
     start = saved["step"] if saved else 0
-    loader = batches(start) if batches else PretrainingBatches(manifest, recipe, accelerator, start)
+    loader = batches(start) if batches else _loader(manifest, state, start)
     progress = Progress(start, recipe.epochs * loader.steps_per_epoch, loader.steps_per_epoch)
 
     title = f"{recipe.method.name} {recipe.backbone.name}"
     log = Log(run.folder, title=title, start_step=start, metrics=recipe.method.metrics, loggers=run.loggers)
     writer = Writer(run.folder, run.keep, log.say)
 
-    def save(progress: Progress, write: Callable[[dict], None] = writer.write) -> None:
+    def save(progress: Progress, write: Callable[[dict[str, Any]], None] = writer.write) -> None:
         if distributed.is_main():
             step, epoch = progress.step, progress.epoch
             write(checkpoint.content(state.state_dict(), recipe=recipe, data=data, step=step, epoch=epoch))
@@ -86,7 +87,7 @@ def train(recipe: Recipe, execution: Execution, run: Run, batches: Callable[[int
                     reporter.report(progress)
                 if reports or saves:
                     stop_if_not_finite(state.guard, loader, progress, run, execution, save)
-                if query and epoch_ended and progress.epoch % run.knn_every == 0:
+                if manifest and query and epoch_ended and progress.epoch % run.knn_every == 0:
                     log.evaluation(progress, _knn(state, manifest, query))
                     reporter.clock.restart()
                 if saves and progress.step < end and not stop.raised:  # told to stop: the last one follows at once
@@ -101,19 +102,24 @@ def train(recipe: Recipe, execution: Execution, run: Run, batches: Callable[[int
     return state.method
 
 
-def _images(run: Run, execution: Execution, *, with_data: bool) -> tuple[Manifest | None, Manifest | None]:
+def _images(run: Run, execution: Execution, *, own_loader: bool) -> tuple[Manifest | None, Manifest | None]:
     """The images to train on and those that k-NN tells the classes of, as far as the run needs them."""
-    if with_data != (run.data is not None):
+    if own_loader == (run.data is not None):
         raise UserError("give either the images of a run (Run.data, --data) or a loader of your own (batches=)")
-    if run.knn_every and not with_data:
-        raise UserError(f"knn_every is {run.knn_every} and k-NN needs Run.data, which a loader of your own replaces")
-    if not with_data:
+    if run.data is None:
+        if run.knn_every:
+            raise UserError(f"knn_every is {run.knn_every} and k-NN needs Run.data, which your own loader replaces")
         return None, None
     manifest = open_manifest(run.data, classes=run.classes, threads=execution.threads, progress=True)
     query = open_manifest(run.data, split="val", classes=run.classes, progress=True) if run.knn_every else None
     if query:
         knn.check(manifest, query, DURING_TRAINING)
     return manifest, query
+
+
+def _loader(manifest: Manifest | None, state: TrainState, start: int) -> PretrainingBatches:
+    assert manifest is not None
+    return PretrainingBatches(manifest, state.recipe, state.accelerator, start)
 
 
 def _knn(state: TrainState, bank: Manifest, query: Manifest) -> dict[str, float]:
@@ -125,8 +131,8 @@ def _knn(state: TrainState, bank: Manifest, query: Manifest) -> dict[str, float]
 def _finish(log: Log, state: TrainState, batches: Batches, run: Run, progress: Progress) -> None:
     if not distributed.is_main():
         return
-    for path, reason in batches.replaced.items():
-        log.say(f"replaced, unreadable since it was indexed: {path} ({reason})")
+    for image, reason in batches.replaced.items():
+        log.say(f"replaced, unreadable since it was indexed: {image} ({reason})")
     if progress.step < progress.steps:  # no time for curves: a scheduler may be counting
         log.say(f"stopped at step {progress.step} of {progress.steps}; run the same command to resume")
         return

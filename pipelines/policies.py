@@ -14,7 +14,9 @@ from clever_fast.import_paths import find, import_path
 from clever_fast.pipelines.augmentations import ColorJitter, Elastic, GaussianBlur, Grayscale, Rotation, Solarize
 from clever_fast.pipelines.views import Augmentation, View
 
-AUGMENTATIONS = {kind.__name__: kind for kind in (ColorJitter, Elastic, GaussianBlur, Grayscale, Rotation, Solarize)}
+AUGMENTATIONS: dict[str, Any] = {
+    kind.__name__: kind for kind in (ColorJitter, Elastic, GaussianBlur, Grayscale, Rotation, Solarize)
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def _view_dict(view: View) -> dict[str, Any]:
     plain = {field.name: getattr(view, field.name) for field in fields(view)}
     kinds = [type(augmentation) for augmentation in view.augmentations]
     names = [kind.__name__ if AUGMENTATIONS.get(kind.__name__) is kind else import_path(kind) for kind in kinds]
-    own = [{"name": name, **asdict(a)} for name, a in zip(names, view.augmentations, strict=True)]
+    own = [{"name": name, **_fields(a)} for name, a in zip(names, view.augmentations, strict=True)]
     return _plain({**plain, "augmentations": own})
 
 
@@ -86,11 +88,15 @@ def _view(plain: dict[str, Any]) -> View:
     made = []
     for given in plain["augmentations"]:
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-        name = values.pop("name")
+        name = str(values.pop("name"))
         if ":" not in name and name not in AUGMENTATIONS:
             raise UserError(f"no augmentation is called {name!r}; there are {', '.join(AUGMENTATIONS)}")
         made.append((find(name) if ":" in name else AUGMENTATIONS[name])(**values))
     return View(**{**plain, "scale": tuple(plain["scale"]), "augmentations": tuple(made)})
+
+
+def _fields(augmentation: Any) -> dict[str, Any]:
+    return asdict(augmentation)
 
 
 def _plain(value: Any) -> Any:

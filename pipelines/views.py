@@ -34,7 +34,7 @@ class Augmentation(Protocol):
     """
 
     draws: ClassVar[int]
-    op: ClassVar[Literal["deformation", "photometry"]]
+    op: ClassVar[str]
     place: ClassVar[int]
 
     def sample(self, uniforms: np.ndarray, size: int) -> dict[str, np.ndarray]:

@@ -30,11 +30,10 @@ class TrainedEncoder(Encoder):
 
     def __init__(self, network: nn.Module, parts: dict[str, slice], size: int, origin: str, protocol: str = "dino"):
         super().__init__()
-        self.network, self.parts, self.size, self.origin, self.protocol = network, parts, size, origin, protocol
-
-    @property
-    def embed_dim(self) -> int:
-        return self.network.embed_dim
+        self.network: Any = network
+        self.parts, self.size, self.origin, self.protocol = parts, size, origin, protocol
+        width: Any = network.embed_dim
+        self.embed_dim = int(width)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (N, 3, S, S) -> features (N, embed_dim)."""
@@ -85,11 +84,13 @@ class EncoderSource:
         Raises:
             UserError: neither or both are given, or the weights do not fit.
         """
-        if (self.run is None) == (self.weights is None):
-            raise UserError("name what to evaluate: either --run RUN or --weights FILE")
+        if self.run is not None and self.weights is not None:
+            raise UserError("name what to evaluate: either --run RUN or --weights FILE, not both")
         if self.weights is not None:
             network, parts, size, protocol = read_encoder(self.weights, self.backbone, self.network)
             return TrainedEncoder(network, parts, size, str(self.weights), protocol)
+        if self.run is None:
+            raise UserError("name what to evaluate: either --run RUN or --weights FILE")
         if self.backbone is not None:
             raise UserError(f"--backbone {self.backbone} belongs to --weights; a run knows its own")
         method, recipe, step = load_run(self.run)

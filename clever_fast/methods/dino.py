@@ -15,14 +15,14 @@ from clever_fast.methods.distillation import (
     update_center,
     update_teacher,
 )
-from clever_fast.methods.method import Batch, Method, Metric, Progress
+from clever_fast.methods.method import Batch, Method, MethodConfig, Metric, Progress
 from clever_fast.methods.monitoring import assignment_metrics, assignments, spread, spread_metrics
 from clever_fast.models import Backbone, DinoHead
 from clever_fast.tracing import range_
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dino:
+class Dino(MethodConfig):
     """DINO with one head on the whole feature vector; the defaults are those of the released code.
 
     Args:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -57,7 +57,8 @@ class Metric:
     live: bool = False
 
 
-class MethodConfig(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
     """The settings of a method: a frozen dataclass, saved in checkpoints, that builds the method.
 
     Attributes:
@@ -74,7 +75,7 @@ class MethodConfig(Protocol):
 
     def build(self, backbone: Backbone, drop_path: float) -> "Method":
         """The method with new weights on the CPU; `drop_path` is the stochastic depth rate of the trained network."""
-        ...
+        raise NotImplementedError
 
 
 class Method(nn.Module):

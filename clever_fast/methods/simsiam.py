@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clever_fast.methods.method import Batch, Method, Metric, Progress
+from clever_fast.methods.method import Batch, Method, MethodConfig, Metric, Progress
 from clever_fast.models import Backbone, Predictor, Projector
 from clever_fast.models.resnet import start_residuals_at_zero
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimSiam:
+class SimSiam(MethodConfig):
     """SimSiam on the whole feature vector; the defaults are those of the released code.
 
     Args:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
 
@@ -38,12 +39,15 @@ def stop_if_not_finite(
     failed = guard.failed_step.clone()
     if dist.is_initialized():
         dist.all_reduce(failed, dist.ReduceOp.MAX)
-    if (step := failed.item()) < 0:
+    if (step := int(failed.item())) < 0:
         return
     save(replace(progress, step=step))  # no update has been made since
     report = run.folder / f"{BUNDLE.format(step)}.json"
     if distributed.is_main():
-        about = {"data": run.data and str(run.data.resolve()), "classes": run.classes and str(run.classes.resolve())}
+        about: dict[str, Any] = {
+            "data": run.data and str(run.data.resolve()),
+            "classes": run.classes and str(run.classes.resolve()),
+        }
         about |= {"step": step, "processes": distributed.world_size(), "execution": asdict(execution)}
         report.write_text(json.dumps(about | {"samples": batches.samples(step)}, indent=2) + "\n")
         _keep(run.folder / checkpoint.NEWEST, report.with_suffix(".pth"))
