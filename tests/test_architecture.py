@@ -61,6 +61,13 @@ def test_imports_point_down():
     assert not wrong, "\n".join(wrong)
 
 
+def test_contributing_shows_these_layers():
+    rows = "\n".join(f"  {i}. {', '.join(sorted(layer))}" for i, layer in enumerate(LAYERS, 1))
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    shown = page.split("<!-- layers:begin -->\n")[1].split("  <!-- layers:end -->")[0]
+    assert shown == rows + "\n", f"put these rows there:\n{rows}"
+
+
 def test_dali_is_known_to_the_pipelines_and_torch_to_one_file_of_them():
     loaders = {"clever_fast.pipelines.pretraining", "clever_fast.pipelines.evaluation"}
     for path in FILES:

@@ -28,8 +28,8 @@ class Ddcl(SimSiam):
     name: ClassVar[str] = "ddcl"
     metrics: ClassVar[tuple[Metric, ...]] = (
         *PAIR_METRICS,
-        Metric("output_std", "IR output std", panel="standard deviation of the outputs"),
-        Metric("output2_std", "EF output std", panel="standard deviation of the outputs"),
+        Metric("output_std", "IR output std", panel="standard deviation of the outputs", watched=True),
+        Metric("output2_std", "EF output std", panel="standard deviation of the outputs", watched=True),
     )
 
     train_projector_bias: bool = True  # unlike SimSiam's

@@ -48,6 +48,7 @@ class Metric:
         unit: such as nats.
         panel: title of the plot that it shares with others; none where empty.
         live: whether the console shows it at every report.
+        watched: whether `clever-fast watch` draws its course; what is live is drawn in any case.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Metric:
     unit: str = ""
     panel: str = ""
     live: bool = False
+    watched: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,9 @@ def assignment_metrics(head: str = "", label: str = "") -> tuple[Metric, ...]:
     """What `assignments` returns, as a method declares it."""
     panel = "teacher's assignments"
     return (
-        Metric(f"teacher_entropy{head}", f"{label}entropy", "nats", panel),
+        Metric(f"teacher_entropy{head}", f"{label}entropy", "nats", panel, watched=not head),
         Metric(f"prototype_entropy{head}", f"{label}prototype entropy", "nats", panel),
-        Metric(f"teacher_kl{head}", f"{label}KL", "nats", panel),
+        Metric(f"teacher_kl{head}", f"{label}KL", "nats", panel, watched=not head),
     )
 
 
@@ -35,7 +35,7 @@ PAIR_METRICS = (
 def spread_metrics(name: str, label: str) -> tuple[Metric, ...]:
     """What `spread` returns, as a method declares it."""
     return (
-        Metric(f"{name}_rank", f"{label} rank", panel="rank of the features"),
+        Metric(f"{name}_rank", f"{label} rank", panel="rank of the features", watched=True),
         Metric(f"{name}_std", f"{label} std", panel="standard deviation of the features"),
     )
 

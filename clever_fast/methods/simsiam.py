@@ -28,7 +28,7 @@ class SimSiam(MethodConfig):
     name: ClassVar[str] = "simsiam"
     local_crops: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("output_std", "output std", panel="standard deviation of the outputs"),
+        Metric("output_std", "output std", panel="standard deviation of the outputs", watched=True),
     )
     protocol: ClassVar[str] = "simsiam"
 

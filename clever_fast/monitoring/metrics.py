@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -173,6 +173,20 @@ def read(path: Path) -> list[dict[str, Any]]:
         with suppress(json.JSONDecodeError):
             records.append(json.loads(line))
     return records
+
+
+# what the methods of runs from before they declared it logged
+FORMER = (
+    {"name": "invariance", "label": "invariance", "unit": "", "panel": "losses", "watched": True},
+    {"name": "orthogonality", "label": "orthogonality", "unit": "", "panel": "losses", "watched": True},
+    {"name": "preg", "label": "PReg gap", "unit": "", "panel": "PReg", "watched": True},
+)
+
+
+def declared(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """What a run's method declares about its metrics (see `methods.Metric`), from the records of the run."""
+    starts = [record["metrics"] for record in records if record["kind"] == "start" and "metrics" in record]
+    return starts[-1] if starts else FORMER
 
 
 def peak_memory_mib(device: torch.device) -> float:

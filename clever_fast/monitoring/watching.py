@@ -14,7 +14,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-LOG = "metrics.jsonl"
+from clever_fast.monitoring.metrics import FORMER, LOG
+
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH, LINE = 66, 24  # characters of a panel, and of a sparkline
 RECENT = 5  # reports that speeds are taken from
@@ -153,18 +154,9 @@ def _progress(records: Records) -> list[Row]:
 def _values(records: Records) -> list[Row]:
     """The losses and monitors, each with its course over the run."""
     last, rows = records.reports[-1], []
-    for name, label in (
-        ("loss", "loss"),
-        ("invariance", "invar."),
-        ("orthogonality", "orthog."),
-        ("preg", "PReg gap"),
-        ("teacher_entropy", "entropy"),
-        ("teacher_kl", "KL"),
-        ("ir_rank", "IR rank"),
-        ("ef_rank", "EF rank"),
-        ("feature_rank", "rank"),
-        ("gradient_norm", "gradient"),
-    ):
+    own = records.start.get("metrics", FORMER)
+    watched = [(m["name"], m["label"] or m["name"]) for m in own if m.get("live") or m.get("watched")]
+    for name, label in (("loss", "loss"), *watched, ("gradient_norm", "gradient")):
         if name in last:
             value = "not finite" if last[name] is None else f"{last[name]:.4g}"
             rows.append((label, Text(sparkline([r.get(name) for r in records.reports]), style="blue"), value))
