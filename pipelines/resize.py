@@ -29,7 +29,7 @@ def resize(image: np.ndarray, height: int, width: int, interpolation: Literal["b
     # the dimension of length 1 is added by numpy, whose strides tell torch that channels are last
     pixels = torch.from_numpy(np.ascontiguousarray(image[None])).permute(0, 3, 1, 2)
     made = torch.nn.functional.interpolate(pixels, (height, width), mode=interpolation, antialias=True)
-    return np.ascontiguousarray(made[0].permute(1, 2, 0).numpy())  # torch chooses the layout; mostly no copy
+    return np.ascontiguousarray(made[0].permute(1, 2, 0).numpy())  # bilinear comes back channel after channel
 
 
 def normalize(image: np.ndarray, out: np.ndarray) -> None:

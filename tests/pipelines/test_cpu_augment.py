@@ -1,9 +1,11 @@
 """The memory of a CPU's batches: given again when the last view of it is gone, and not before."""
 
 import numpy as np
+import pytest
 import torch
 
 from clever_fast.pipelines.cpu_augment import Memory
+from clever_fast.pipelines.resize import resize
 
 SHAPE, FLOAT = (2, 3, 3, 3), np.dtype(np.float32)
 
@@ -39,3 +41,13 @@ def test_memory_is_kept_by_views_and_tensors():
     del tensor
     held = [memory.array(SHAPE, FLOAT) for _ in range(3)]
     assert place in map(address, held)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 24), (1, 32), (7, 1), (50, 40)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_a_resized_crop_is_contiguous_also_where_a_side_keeps_its_length(shape, interpolation):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    made = resize(image, 32, 32, interpolation)
+    assert made.flags.c_contiguous
+    if shape == (32, 32):
+        assert (made == image).all()
