@@ -27,9 +27,7 @@ HATCH = (
 )
 
 
-def bar(
-    begin: float, end: float, top: float, colour: str = BLUE, hint: str = "", y: str = "12%", h: str = "76%"
-) -> str:
+def bar(begin: float, end: float, top: float, colour: str = BLUE, hint: str = "") -> str:
     """A rectangle from `begin` to `end` on an axis from 0 to `top`."""
     x, width = _percent(begin, top), _percent(end - begin, top)
     title = f"<title>{escape(hint)}</title>" if hint else ""

@@ -1,6 +1,7 @@
 """The fast bilateral solver: a coarse mask made to follow the edges of its image."""
 
 import numpy as np
+from scipy.sparse.linalg import LinearOperator, cg
 
 YUV = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 SMOOTHNESS, CONFIDENCE = 256, 0.999
@@ -38,12 +39,9 @@ def bilateral_solver(
     mass = n * blur(n)  # so that the rows sum to 1 however many rounds were made
     wanted = splat(CONFIDENCE * mask.ravel().astype(np.float64))
     diagonal = SMOOTHNESS * (mass - 2 * dimensions * n**2) + data
-    solved = _conjugate_gradients(
-        lambda x: SMOOTHNESS * (mass * x - n * blur(n * x)) + data * x,
-        wanted,
-        start=wanted / data,
-        preconditioner=1 / np.maximum(diagonal, LEAST),
-    )
+    system = LinearOperator((cells, cells), lambda x: SMOOTHNESS * (mass * x - n * blur(n * x)) + data * x)
+    preconditioner = LinearOperator((cells, cells), lambda x: x / np.maximum(diagonal, LEAST))
+    solved, _ = cg(system, wanted, x0=wanted / data, rtol=TOLERANCE, maxiter=STEPS, M=preconditioner)
     return solved[cell].reshape(mask.shape)
 
 
@@ -60,19 +58,3 @@ def _grid(image: np.ndarray, spatial: float, luma: float, chroma: float) -> tupl
     around = np.concatenate([keys + stride * side for stride in strides for side in (-1, 1)]).reshape(-1, len(keys))
     found = np.searchsorted(keys, around).clip(max=len(keys) - 1)
     return cell, np.where(keys[found] == around, found, len(keys))
-
-
-def _conjugate_gradients(product, wanted: np.ndarray, *, start: np.ndarray, preconditioner: np.ndarray) -> np.ndarray:
-    x, residual = start, wanted - product(start)
-    z = preconditioner * residual
-    direction, rz = z, residual @ z
-    for _ in range(STEPS):
-        if np.linalg.norm(residual) <= TOLERANCE * np.linalg.norm(wanted):
-            break
-        step = product(direction)
-        length = rz / (direction @ step)
-        x, residual = x + length * direction, residual - length * step
-        z = preconditioner * residual
-        rz, before = residual @ z, rz
-        direction = z + rz / before * direction
-    return x
