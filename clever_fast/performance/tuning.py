@@ -64,7 +64,9 @@ def sweep(
         advance: called after each round with what was timed.
     """
     for field, values in tried.items():
-        usual = Accelerator.from_execution(execution).execution.threads if field == "threads" else getattr(execution, field)
+        usual = (
+            Accelerator.from_execution(execution).execution.threads if field == "threads" else getattr(execution, field)
+        )
         values = sorted({*values, usual})
         executions = [replace(execution, **{field: value}) for value in values]
         loaders = [PretrainingBatches(manifest, recipe, Accelerator.from_execution(made)) for made in executions]
