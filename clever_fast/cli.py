@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from clever_fast.errors import UserError
+from clever_fast.terminal import lasting_streams
 
 COMMANDS = {
     "demo": "synthesize images, pretrain a small CLeVER, resume it, evaluate it, and show what happened",
@@ -50,15 +51,16 @@ COMMANDS = {
 def main(words: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 for a run that failed, 2 for input that the user can mend."""
     words = sys.argv[1:] if words is None else words
-    try:
-        return _run(words) or 0
-    except UserError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
+    with lasting_streams():
+        try:
+            return _run(words) or 0
+        except UserError as error:
+            if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
+                print(f"clever-fast: {error}", file=sys.stderr)
+            return 2
+        except ConnectionError as error:  # a remote store that does not answer
             print(f"clever-fast: {error}", file=sys.stderr)
-        return 2
-    except ConnectionError as error:  # a remote store that does not answer
-        print(f"clever-fast: {error}", file=sys.stderr)
-        return 1
+            return 1
 
 
 def _run(words: list[str]) -> Any:

@@ -5,12 +5,33 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clever_fast.errors import UserError
+from clever_fast.fields import ABOVE_ZERO, BELOW_ONE, COUNT, NOT_NEGATIVE, SEED, SHARE, WITHIN, validate
 from clever_fast.import_paths import find, import_path
 from clever_fast.methods import METHODS, Method, MethodConfig
 from clever_fast.models import BACKBONES, Backbone, find_backbone
 from clever_fast.models.vit import antialias_positions
 from clever_fast.ops.selection import Kernels
 from clever_fast.pipelines.policies import POLICIES, Policy
+
+RECIPE_BOUNDS = {
+    **dict.fromkeys(("global_size", "local_size", "epochs", "batch_size"), COUNT),
+    **dict.fromkeys(("max_blur", "base_lr"), ABOVE_ZERO),
+    **dict.fromkeys(
+        ("local_crops", "warmup_epochs", "min_lr", "weight_decay", "weight_decay_end", "clip_grad"), NOT_NEGATIVE
+    ),
+    "global_scale": WITHIN,
+    "drop_path": BELOW_ONE,
+    "seed": SEED,
+}
+EXECUTION_BOUNDS = {
+    **dict.fromkeys(("bucket_mib", "prefetch"), COUNT),
+    "threads": NOT_NEGATIVE,
+    "hw_decoder_load": SHARE,
+}
+RUN_BOUNDS = {
+    **dict.fromkeys(("log_every", "keep", "stop_after"), COUNT),
+    **dict.fromkeys(("save_every", "knn_every"), NOT_NEGATIVE),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +46,9 @@ class Recipe:
         global_size: pixels of the two global crops.
         local_size: pixels of the local crops.
         local_crops: how many local crops the student sees.
-        global_scale: smallest area of a global crop, as a share of the image's; below 1.
-        max_blur: largest sigma of the blur, in pixels of a crop; crops of 32 px bear less than the published 2.
+        global_scale: smallest area of a global crop, as a share of the image's, below 1; null for the policy's own.
+        max_blur: largest sigma of the blur, in pixels of a crop; crops of 32 px bear less than the published 2. null
+            for the policy's own.
         epochs: passes over the data, those of the warm-up included.
         batch_size: images of one step over all processes together.
         optimizer: adamw, or sgd with momentum 0.9.
@@ -50,8 +72,8 @@ class Recipe:
     global_size: int = 224
     local_size: int = 96
     local_crops: int = 8
-    global_scale: float = 0.4
-    max_blur: float = 2.0
+    global_scale: float | None = None
+    max_blur: float | None = None
     epochs: int = 100
     batch_size: int = 512
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -67,20 +89,18 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("global_size", "local_size", "global_scale", "max_blur", "epochs", "batch_size", "base_lr"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"recipe.{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("local_crops", "warmup_epochs", "min_lr", "weight_decay", "weight_decay_end", "clip_grad", "seed"):
-            if getattr(self, name) < 0:
-                raise UserError(f"recipe.{name} is {getattr(self, name)}; it must not be below 0")
-        if self.global_scale >= 1:
-            raise UserError(f"recipe.global_scale is {self.global_scale}; it must be below 1")
-        if not 0 <= self.drop_path < 1:
-            raise UserError(f"recipe.drop_path is {self.drop_path}; it must be at least 0 and below 1")
+        validate(self, "recipe.", RECIPE_BOUNDS)
         if self.local_crops and not self.method.local_crops:
             raise UserError(
                 f"{self.method.name} takes no local crops: give --recipe.local_crops 0, not {self.local_crops}"
             )
+        for name in ("global_size", "local_size") if self.local_crops else ("global_size",):
+            size, patch = getattr(self, name), self.backbone.patch
+            if size % patch:
+                raise UserError(
+                    f"recipe.{name} is {size}; {self.backbone} takes multiples of its patch of {patch} px, such as "
+                    f"{max(patch, round(size / patch) * patch)}"
+                )
         _ = self.views  # a policy that lacks the crops that are asked for says so here
 
     @property
@@ -154,6 +174,14 @@ def with_former_defaults(plain: dict[str, Any]) -> dict[str, Any]:
     return {"antialiased_positions": positions, **plain, "method": method | plain["method"]}
 
 
+def with_policy_numbers(plain: dict[str, Any]) -> dict[str, Any]:
+    """A recipe as `as_dict` gives it, with the policy's own numbers where it has none: what is compared at a resume."""
+    name = plain["policy"]
+    policy = POLICIES.get(name) if isinstance(name, str) else Policy.from_dict(name)
+    own = {} if policy is None else {"global_scale": policy.views[0].scale[0], "max_blur": policy.largest_blur}
+    return plain | {key: value for key, value in own.items() if plain.get(key) is None}
+
+
 Logger = Literal["tensorboard", "wandb", "trackio"]
 OptimizerForm = Literal["fused", "foreach", "apex"]
 
@@ -200,11 +228,7 @@ class Execution:
     affinity: bool = False
 
     def __post_init__(self) -> None:
-        if self.prefetch < 1 or self.threads < 0:
-            name = "prefetch" if self.prefetch < 1 else "threads"
-            raise UserError(f"execution.{name} is {getattr(self, name)}; it must be at least {int(name == 'prefetch')}")
-        if not 0 <= self.hw_decoder_load <= 1:
-            raise UserError(f"execution.hw_decoder_load is {self.hw_decoder_load}; it must be between 0 and 1")
+        validate(self, "execution.", EXECUTION_BOUNDS)
 
 
 PLAIN = Execution(kernels="released", optimizer="foreach", channels_last=False, compile="off")
@@ -251,6 +275,4 @@ class Run:
         for name in ("folder", "data", "classes"):
             if isinstance(value := getattr(self, name), str):  # from Python
                 object.__setattr__(self, name, Path(value))
-        for name in ("log_every", "keep"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        validate(self, "", RUN_BOUNDS)

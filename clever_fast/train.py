@@ -19,6 +19,7 @@ from clever_fast.monitoring.reporter import Reporter
 from clever_fast.monitoring.slow_run import WARM_UP, frozen_garbage
 from clever_fast.nonfinite.stop import stop_if_not_finite
 from clever_fast.options import Execution, Recipe, Run
+from clever_fast.pipelines.listing import refuse_inside
 from clever_fast.pipelines.manifest import Manifest, open_manifest
 from clever_fast.signals import stop_signals
 from clever_fast.train_state import TrainState
@@ -43,6 +44,7 @@ def train(recipe: Recipe, execution: Execution, run: Run, batches: Callable[[int
         NotFiniteError: a loss or gradient was not finite.
     """
     distributed.adopt_slurm_variables()
+    _refuse_few(recipe, distributed.world_size())
     manifest, query = _images(run, execution, with_data=batches is None)
     accelerator = Accelerator.from_execution(execution)
     state = TrainState(recipe, accelerator)
@@ -101,6 +103,16 @@ def train(recipe: Recipe, execution: Execution, run: Run, batches: Callable[[int
     return state.method
 
 
+def _refuse_few(recipe: Recipe, world_size: int) -> None:
+    """Raise UserError where a process has fewer images than the method's BatchNorm needs."""
+    own, least = recipe.batch_size // world_size, getattr(recipe.method, "least_images", 1)
+    if own < least:
+        raise UserError(
+            f"recipe.batch_size {recipe.batch_size} leaves {own} image(s) to each of {world_size} processes, and "
+            f"{recipe.method.name} needs {least}: give {least * world_size} or more"
+        )
+
+
 def _images(run: Run, execution: Execution, *, with_data: bool) -> tuple[Manifest | None, Manifest | None]:
     """The images to train on and those that k-NN tells the classes of, as far as the run needs them."""
     if with_data != (run.data is not None):
@@ -110,6 +122,7 @@ def _images(run: Run, execution: Execution, *, with_data: bool) -> tuple[Manifes
     if not with_data:
         return None, None
     manifest = open_manifest(run.data, classes=run.classes, threads=execution.threads, progress=True)
+    refuse_inside(run.folder, manifest.root, "--run")
     query = open_manifest(run.data, split="val", classes=run.classes, progress=True) if run.knn_every else None
     if query:
         knn.check(manifest, query, DURING_TRAINING)

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from clever_fast.environment import commit
 from clever_fast.errors import UserError
 from clever_fast.methods import Method
-from clever_fast.options import Recipe, with_former_defaults
+from clever_fast.options import Recipe, with_former_defaults, with_policy_numbers
 
 FORMAT = 1
 NEWEST, TEMPORARY = "checkpoint.pth", "checkpoint.tmp"
@@ -68,7 +69,7 @@ def load(path: Path) -> dict[str, Any]:
         UserError: it is no checkpoint of this project, or of another format version.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = read_pickle(path)
         version = state["format"]
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
@@ -78,6 +79,15 @@ def load(path: Path) -> dict[str, Any]:
     if version != FORMAT:
         raise UserError(f"{path} has format {version}, this version reads {FORMAT}: use the version that wrote it")
     return state
+
+
+def read_pickle(path: Path) -> Any:
+    """What torch.save wrote, on the CPU, without running anything in it; mapped into memory where that is possible."""
+    name = str(path)
+    if zipfile.is_zipfile(path) and name.encode(errors="replace").decode() == name:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    with path.open("rb") as file:  # torch maps no file whose name is not UTF-8, nor those of its old format
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def method_state(state: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -128,7 +138,8 @@ def differences(saved: dict[str, Any], wanted: dict[str, Any], prefix: str) -> l
 
 def refuse_other(path: Path, state: dict[str, Any], recipe: Recipe, data: dict[str, Any]) -> None:
     """Raise UserError if a checkpoint is of another recipe or other data, naming every differing key."""
-    differing, before = differences(with_former_defaults(state["recipe"]), recipe.as_dict(), "recipe"), state["data"]
+    saved, wanted = map(with_policy_numbers, (with_former_defaults(state["recipe"]), recipe.as_dict()))
+    differing, before = differences(saved, wanted, "recipe"), state["data"]
     if before != data and not differing:
         counts = [f"{found['images']:,} readable images of {found['classes']:,} classes" for found in (before, data)]
         others = ", other ones" if counts[0] == counts[1] else ""

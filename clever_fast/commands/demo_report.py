@@ -54,7 +54,7 @@ global crops{local}. CAUG adds rotation to BAUG, and CAUG_PLUS elastic deformati
 <p class="note">{html.escape(platform.processor() or platform.machine())}, {torch.get_num_threads()} threads,
 torch {torch.__version__}, clever_fast {environment.commit()}</p>"""
     path = out / "report.html"
-    path.write_text(document(f"clever_fast: {recipe.method.name}", body))
+    path.write_text(document(f"clever_fast: {recipe.method.name}", body), encoding="utf-8", errors="backslashreplace")
     return path
 
 

@@ -19,6 +19,7 @@ from clever_fast.evaluate import labelled, results
 from clever_fast.evaluate.results import Results
 from clever_fast.options import Execution
 from clever_fast.pipelines.archives import ARCHIVES, open_archive
+from clever_fast.pipelines.listing import refuse_inside
 from clever_fast.pipelines.manifest import Manifest, open_manifest
 
 Device = Literal["auto", "cuda", "cpu"]
@@ -69,11 +70,13 @@ def open_inputs(inputs: Inputs) -> Iterator[Opened]:
         encoder = encoder.replace(protocol=inputs.protocol)
     if inputs.parts:
         encoder = encoder.with_parts(inputs.parts)
-    make_folder(_folder(inputs))
     if inputs.dataset != "folders" and inputs.classes:
         raise UserError(f"--classes names class folders, and {inputs.dataset} has none")
     bank, query = (_images(inputs, split) for split in ("train", "test"))
     labelled.check(bank, query)
+    for manifest in (bank, query) if inputs.dataset == "folders" else ():
+        refuse_inside(_folder(inputs), manifest.root, "--out")
+    make_folder(_folder(inputs))
     try:
         yield Opened(encoder, bank, query, Accelerator.from_execution(Execution(device=inputs.device)))
     finally:

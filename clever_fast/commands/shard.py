@@ -32,7 +32,7 @@ def build(
         classes: Text file with one class folder per line, to take only these.
         threads: Decoding threads where the folder must be indexed first; 0 is one per core.
     """
-    from clever_fast.pipelines.listing import SPLITS, subfolders
+    from clever_fast.pipelines.listing import find_split, split_folders
     from clever_fast.pipelines.manifest import open_manifest
     from clever_fast.pipelines.shards.building import build_shards
 
@@ -40,8 +40,8 @@ def build(
         raise UserError(f"--megabytes {megabytes} is too small: give at least 1")
     if not name or "/" in name or name[0] in ".-":
         raise UserError(f"--name {name!r} cannot begin a file's name: take letters and digits")
-    splits = [split for split in SPLITS if (data / split).is_dir() and subfolders(data / split)]
-    for split in splits or [""]:
+    find_split(data, "train")  # or a line that says what is wrong with the folder
+    for split in split_folders(data) or [""]:
         manifest = open_manifest(data, split=split or "train", classes=classes, threads=threads, progress=True)
         called = f"{name}-{split}" if split else name
         there = build_shards(

@@ -4,6 +4,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from clever_fast.fields import COUNT, NOT_NEGATIVE, validate
+
 RESTARTS = 5  # times that a job whose process was killed goes back to the queue
 
 
@@ -30,6 +32,10 @@ class Job:
     account: str = ""
     warning: int = 120
     setup: str = ""
+
+    def __post_init__(self) -> None:
+        counts = dict.fromkeys(("nodes", "warning"), COUNT)
+        validate(self, "--", {**counts, **dict.fromkeys(("gpus_per_node", "cpus_per_task"), NOT_NEGATIVE)})
 
     @property
     def processes(self) -> int:

@@ -32,11 +32,11 @@ def write(folder: Path, results: Results) -> list[Path]:
     paths = [folder / f"{results.protocol}.{kind}" for kind in ("json", "csv", "md", "png")]
     content = {"protocol": results.protocol, "title": results.title, **results.about, "rows": results.rows}
     paths[0].write_text(json.dumps(content, indent=2) + "\n")
-    with paths[1].open("w", newline="") as file:
+    with paths[1].open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for row in results.rows for key in row)))
         table.writeheader()
         table.writerows(results.rows)
-    paths[2].write_text(markdown(results))
+    paths[2].write_text(markdown(results), encoding="utf-8", errors="backslashreplace")
     draw(paths[3], results)
     return paths
 
