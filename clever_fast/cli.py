@@ -1,12 +1,13 @@
 """`clever-fast`: one command a module of `clever_fast.commands`, imported when it is called."""
 
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import Any
 
 from clever_fast.errors import UserError
-from clever_fast.terminal import lasting_streams
+from clever_fast.terminal import exit_code, interruptible, lasting_streams
 
 COMMANDS = {
     "demo": "synthesize images, pretrain a small CLeVER, resume it, evaluate it, and show what happened",
@@ -49,15 +50,20 @@ COMMANDS = {
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, 1 for a run that failed, 2 for input that the user can mend."""
+    """Run one command. Returns the exit code: 0, 1 for a run that failed, 2 for input that the user can mend, 130, 143
+    or 129 where SIGINT, SIGTERM or SIGHUP has stopped it."""
     words = sys.argv[1:] if words is None else words
-    with lasting_streams():
+    with lasting_streams(), interruptible():
         try:
             return _run(words) or 0
         except UserError as error:
             if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
                 print(f"clever-fast: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt as error:
+            code = exit_code(error)
+            print(f"clever-fast: stopped by {signal.Signals(code - 128).name}", file=sys.stderr)
+            return code
         except ConnectionError as error:  # a remote store that does not answer
             print(f"clever-fast: {error}", file=sys.stderr)
             return 1

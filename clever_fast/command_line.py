@@ -160,7 +160,7 @@ def _backbone(name: str) -> str:
 
 def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
     """The base recipe's name, and the words with every --recipe and --config replaced by the options they stand for."""
-    name, expanded, rest = None, [], iter(words)
+    name, expanded, files, rest = None, [], [], iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
         if option not in ("--recipe", "--recipe.base", "--execution", "--config"):
@@ -172,6 +172,7 @@ def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
         elif option == "--recipe" and Path(value).suffix in (".yaml", ".yml", ".json"):
             content = read_yaml(value)
             options = {"recipe": content.get("recipe", content)}
+            files.append(value)
         elif option == "--execution":
             options = {"execution": asdict(find("execution", value, EXECUTIONS))}
         else:
@@ -182,6 +183,11 @@ def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
             name = base
             find_recipe(name)
         expanded = as_words(options) + expanded
+    if name is None and files:
+        raise UserError(
+            f"{files[0]} does not say which recipe it changes: begin it with a line such as "
+            "`base: clever_vits16_in100`; `clever-fast recipes` lists the names"
+        )
     return name, expanded
 
 

@@ -251,7 +251,7 @@ class Run:
         classes: file with one class folder a line, to train on a subset such as ImageNet-100.
         log_every: steps between reports; the only points at which the host waits for the device.
         save_every: steps between checkpoints; 0 for one an epoch. One is always written at the end and when the run
-            is told to stop (SIGTERM, SIGINT, SIGUSR1, SIGUSR2).
+            is told to stop (SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2).
         keep: how many checkpoints to keep; the newest is always checkpoint.pth.
         knn_every: epochs between k-NN evaluations during pretraining (needs val/ or test/ beside train/); 0 for none.
         stop_after: leave with a checkpoint after this many steps in all; for trying out a resume.

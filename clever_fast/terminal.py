@@ -1,6 +1,7 @@
 """Standard output and errors that no run ends with: a reader may leave, a disk fill, and a name be no UTF-8."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -67,3 +68,52 @@ def lasting_streams() -> Iterator[None]:
             if stream is not None:
                 stream.flush()
         sys.stdout, sys.stderr = before
+
+
+def show(table: Any, title: str = "") -> None:
+    """Print a table of rich's with all its words, also where that is wider than the terminal, which then wraps it."""
+    from rich.console import Console
+
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    console = (
+        Console(width=max(needed, len(title), 1)) if needed > console.width or not console.is_terminal else console
+    )
+    if title:
+        console.print(title, style="italic")
+    console.print(table)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal other than the keyboard's has told this process to stop."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP raise `Interrupted`, where the process has left them to Python."""
+
+    def handle(number: int, _frame: object) -> None:
+        raise Interrupted(number)
+
+    before: dict[int, Any] = {}
+    with suppress(ValueError):  # not the main thread
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and so does what it starts
+                before[number] = signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """What a shell expects of a process that a signal has ended; from here on no other signal ends it half-way."""
+    with suppress(ValueError):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+    return 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)

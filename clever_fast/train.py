@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from clever_fast import checkpoint, distributed, environment, tracing
 from clever_fast.accelerator import Accelerator, settings
+from clever_fast.checkpoint.lock import locked
 from clever_fast.checkpoint.resume import resume
 from clever_fast.checkpoint.writer import Writer
 from clever_fast.data import Batches, PretrainingBatches, identity
@@ -19,7 +21,7 @@ from clever_fast.monitoring.reporter import Reporter
 from clever_fast.monitoring.slow_run import WARM_UP, frozen_garbage
 from clever_fast.nonfinite.stop import stop_if_not_finite
 from clever_fast.options import Execution, Recipe, Run
-from clever_fast.pipelines.listing import refuse_inside
+from clever_fast.pipelines.listing import find_split, refuse_inside
 from clever_fast.pipelines.manifest import Manifest, open_manifest
 from clever_fast.signals import stop_signals
 from clever_fast.train_state import TrainState
@@ -45,6 +47,13 @@ def train(recipe: Recipe, execution: Execution, run: Run, batches: Callable[[int
     """
     distributed.adopt_slurm_variables()
     _refuse_few(recipe, distributed.world_size())
+    if isinstance(run.data, Path) and run.data.is_dir():
+        refuse_inside(run.folder, find_split(run.data, "train"), "--run")
+    with locked(run.folder):
+        return _train(recipe, execution, run, batches)
+
+
+def _train(recipe: Recipe, execution: Execution, run: Run, batches: Callable[[int], Batches] | None) -> Method:
     manifest, query = _images(run, execution, with_data=batches is None)
     accelerator = Accelerator.from_execution(execution)
     state = TrainState(recipe, accelerator)
@@ -122,7 +131,6 @@ def _images(run: Run, execution: Execution, *, with_data: bool) -> tuple[Manifes
     if not with_data:
         return None, None
     manifest = open_manifest(run.data, classes=run.classes, threads=execution.threads, progress=True)
-    refuse_inside(run.folder, manifest.root, "--run")
     query = open_manifest(run.data, split="val", classes=run.classes, progress=True) if run.knn_every else None
     if query:
         knn.check(manifest, query, DURING_TRAINING)

@@ -61,7 +61,7 @@ def cases():
                     )
 
 
-@pytest.mark.parametrize(("config", "name", "value"), cases())
+@pytest.mark.parametrize(("config", "name", "value"), list(cases()))
 def test_wrong_values_are_refused_by_name(config, name, value):
     with pytest.raises(UserError, match=name):
         replace(config, **{name: value})

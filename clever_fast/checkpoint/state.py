@@ -1,7 +1,9 @@
 """Checkpoints that are either whole or not there."""
 
+import errno
 import io
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -53,6 +55,8 @@ def save(folder: Path, state: dict[str, Any], *, keep: int = 1, given_up: Callab
         os.replace(temporary, newest)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
         temporary.unlink(missing_ok=True)
+        if _is_full(error, folder):
+            raise OSError(f"cannot write {newest}, the disk of {folder} is full: No space left on device") from error
         raise OSError(f"cannot write {newest}: {error}") from error
     directory = os.open(folder, os.O_RDONLY)
     os.fsync(directory)
@@ -74,11 +78,16 @@ def load(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except Exception as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(f"{path} is no checkpoint of clever_fast: {reason}") from error
+        raise UserError(f"{path} is no checkpoint of clever_fast: {_reason(error)}") from error
     if version != FORMAT:
         raise UserError(f"{path} has format {version}, this version reads {FORMAT}: use the version that wrote it")
     return state
+
+
+def _reason(error: Exception) -> str:
+    if refused := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return f"loading it would run {refused[1]}, which no checkpoint of ours does. Nothing of it was run"
+    return "it is damaged, or of another program"
 
 
 def read_pickle(path: Path) -> Any:
@@ -202,6 +211,14 @@ def by_child(flat: dict[str, torch.Tensor]) -> dict[str, Any]:
         else:
             nested[name] = tensor
     return nested
+
+
+def _is_full(error: Exception, folder: Path) -> bool:
+    """Whether a write failed for want of room; torch says only that its file is shorter than it should be."""
+    causes = (error, error.__cause__, error.__context__)
+    if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
+        return True
+    return isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20
 
 
 def _keep_under_own_name(newest: Path) -> None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from clever_fast.benchmarks import clocks, session
@@ -12,6 +11,7 @@ from clever_fast.benchmarks.records import number
 from clever_fast.errors import UserError
 from clever_fast.performance.flops import IMAGES
 from clever_fast.recipes import EPOCHS, NETWORKS
+from clever_fast.terminal import show
 
 RECORDS = Path("bench")
 EVERY = tuple(f"{method}_{network}_in100" for network in NETWORKS for method in ("clever", "dino"))
@@ -164,7 +164,7 @@ def compare(a: str, b: str, *, records: Path = RECORDS, anyway: bool = False) ->
         rates = [session.spread(row["images_per_second"]) for row in (pair.a, pair.b)]
         note = "" if pair.told_apart else "rounds overlap"
         table.add_row(pair.recipe, pair.benchmark, *rates, f"{pair.ratio:.2f}", note)
-    Console().print(table)
+    show(table)
     for text in sorted({text for pair in pairs for text in pair.unequal}):
         print(f"not equal: {text}")
 

@@ -79,9 +79,9 @@ def slurm_script(job: Job, program: list[str], words: list[str], run: Path) -> s
 # - A process that was killed (exit code above 128) puts it back as well, at most {RESTARTS} times.
 # - A run that ended by itself, or with an error that a restart would repeat, ends the job with its exit code.
 
-{setup}step= requeue=
+{setup}step= requeue= cancelled=
 trap 'requeue=yes; kill -USR1 $step' USR1   # srun hands the signal to every process
-trap 'kill -TERM $step' TERM
+trap 'cancelled=yes; kill -TERM $step' TERM
 
 srun {cores}--kill-on-bad-exit=1 {command} &
 step=$!
@@ -91,7 +91,7 @@ while kill -0 "$step" 2>/dev/null; do       # a trap ended the wait, not the run
     wait "$step"; code=$?
 done
 
-if [ "$code" -gt 128 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {RESTARTS} ]; then
+if [ "$code" -gt 128 ] && [ -z "$cancelled" ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {RESTARTS} ]; then
     requeue=yes
 fi
 if [ -n "$requeue" ]; then

@@ -61,6 +61,17 @@ def find_shards(data: Path | str, split: str, *, whole: bool = True) -> Shards |
     return None
 
 
+def splits_of_shards(data: Path | str) -> list[str]:
+    """The splits of which a folder holds shards, `train` for one without splits and for what is no folder."""
+    if as_url(data) or not Path(data).is_dir():
+        return ["train"]
+    found = [s for s in SPELLINGS if any(any(Path(data, name).glob("*.tar")) for name in SPELLINGS[s])]
+    if not found:
+        names = [path.name for path in Path(data).glob("*.tar")]
+        found = [split for split, words in NAMED.items() if any(_says(name, words) for name in names)]
+    return found or ["train"]
+
+
 def read_index(store: Local | Remote) -> dict[str, Any] | None:
     """What `shard build` has written beside its shards, finished or not; None if it has not.
 

@@ -70,6 +70,8 @@ def check(clip: Clip, patch: int) -> None:
         raise UserError(f"{clip.first_mask} is missing: the first frame needs a mask")
     if len(clip.frames) < 2:
         raise UserError(f"{clip.frames[0]} is the only frame: there is nothing to segment")
+    if clip.truth and len(clip.frames) < 3:
+        raise UserError(f"{clip.name} has two frames: the first is given, and DAVIS scores no last one")
     _check_numbers(clip.frames)
     bare = [frame for frame in clip.frames if clip.truth and frame.stem not in clip.truth]
     if bare:
@@ -100,8 +102,7 @@ def _official(data: Path, name: str) -> Clip:
 
 def _clip_name(line: str) -> str:
     """DAVIS-2017 lists names, DAVIS-2016 pairs of files: /JPEGImages/480p/bear/00000.jpg /Annotations/..."""
-    first = line.split()[0]
-    return Path(first).parent.name if "/" in first else first
+    return Path(line.strip().split(" /")[0]).parent.name if "/" in line else line.strip()
 
 
 def _check_numbers(frames: list[Path]) -> None:
