@@ -86,6 +86,8 @@ def _run(words: list[str]) -> Any:
     function = getattr(module, name.split()[-1])
     if name in ("pretrain", "profile", "sweep", "launch", "watch"):  # which hand words on, or take any number of them
         return function(rest)
+    if name == "recipes" and not rest:  # at once: the parser of options takes torch
+        return function()
     from clever_fast.command_line import call
 
     return call(function, rest, prog=f"clever-fast {name}")

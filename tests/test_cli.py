@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it understands, and one line and exit code 2 for what it cannot do."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from clever_fast.command_line import Parser, _is_bare_list, parse_pretrain
 from clever_fast.errors import UserError
 from clever_fast.monitoring import metrics
 from clever_fast.options import EXECUTIONS
+from clever_fast.performance import recipe_costs
 from clever_fast.recipes import RECIPES
 
 PLACES = ["--data", "d", "--run", "r"]
@@ -213,6 +215,31 @@ def test_the_console_script_works():
     shown = subprocess.run([script, "--version"], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.strip() == "0.1.0"
+
+
+def test_recipes_are_listed_without_torch():
+    code = "import sys; from clever_fast.cli import main; main(['recipes']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_the_kept_costs_are_those_of_the_recipes():
+    """All but the counts of every recipe, and the counts of a few; a `full` test counts them all."""
+    kept = {row["recipe"]: row for row in json.loads(recipe_costs.KEPT.read_text())}
+    assert list(kept) == list(RECIPES), "python -m clever_fast.performance.recipe_costs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe_costs, "gflop_per_image", lambda recipe: 1.0)
+        for name, recipe in RECIPES.items():
+            for column in ("policy", "crops", "batch", "lr", "epochs"):
+                assert kept[name][column] == recipe_costs.row(name, recipe)[column], name
+    for name in ("clever_demo", "dino_vitt16_in100", "simsiam_resnet18_in100"):
+        assert kept[name] == recipe_costs.row(name, RECIPES[name])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_kept_cost_is_counted_anew(name):
+    kept = {row["recipe"]: row for row in json.loads(recipe_costs.KEPT.read_text())}
+    assert kept[name] == recipe_costs.row(name, RECIPES[name])
 
 
 def test_recipes_are_listed_with_their_cost(capsys):

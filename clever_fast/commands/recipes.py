@@ -1,11 +1,13 @@
 """`clever-fast recipes`: what there is to pretrain, and what it costs."""
 
-from rich.console import Console
+import json
+from pathlib import Path
+
 from rich.table import Table
 
-from clever_fast.performance.flops import GOOD_SHARE, IMAGES, gflop_per_image, predicted_rate
-from clever_fast.progress import rounds_bar
-from clever_fast.recipes import RECIPES
+from clever_fast.terminal import show
+
+KEPT = Path(__file__).parents[1] / "performance" / "recipe_costs.json"  # which recipe_costs.py writes
 
 
 def recipes() -> None:
@@ -14,27 +16,12 @@ def recipes() -> None:
     The cost is counted, not measured: the multiplications of one image's forward passes (a teacher's too) and
     backward pass, heads included. GPU hours are that, times epochs and images, at 40 % of an A100's 312 bf16 TFLOP/s.
     """
+    rows = json.loads(KEPT.read_text())  # to count takes torch and every network
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("recipe", "policy", "crops", "batch", "lr"):
-        table.add_column(column, no_wrap=True)
-    for column in ("epochs", "GFLOP/image", "A100 hours at 40 %"):
-        table.add_column(column, justify="right")
-    with rounds_bar(len(RECIPES)) as (advance, _):  # each network is traced once
-        for name, recipe in RECIPES.items():
-            gflop_per_image(recipe)
-            advance(name)
-    for name, recipe in RECIPES.items():
-        gflop, images = gflop_per_image(recipe), IMAGES.get(name.split("_")[2] if name.count("_") > 1 else "")
-        hours = images * recipe.epochs / predicted_rate(gflop, "A100", GOOD_SHARE[0]) / 3600 if images else None
-        table.add_row(
-            name,
-            recipe.policy.name,
-            f"2x{recipe.global_size}" + f" + {recipe.local_crops}x{recipe.local_size}" * bool(recipe.local_crops),
-            str(recipe.batch_size),
-            f"{recipe.lr:.2g}",
-            str(recipe.epochs),
-            f"{gflop:.1f}",
-            f"{hours:,.1f}" if hours else "-",
-        )
-    Console(width=120).print(table)
+    for column in rows[0]:
+        number = column in ("epochs", "GFLOP/image", "A100 hours at 40 %")
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row.values())
+    show(table)
     print("GFLOP are counted from the networks; hours are a prediction, not a measurement.")

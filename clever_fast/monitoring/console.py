@@ -77,6 +77,8 @@ class Screen:
 
     def _table(self, progress: Progress, values: dict[str, float]) -> Table:
         table = Table(title=Text(self.title), title_justify="left", show_header=False, box=None, padding=(0, 2))
+        for _ in range(3):
+            table.add_column(overflow="fold")  # no name is cut short in a narrow terminal
         width = max(10, min(40, self.console.width - 30))
         done = round(width * progress.step / progress.steps)
         share = f" {progress.step / progress.steps:.0%}"
