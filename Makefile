@@ -39,7 +39,7 @@ test-full: setup lint
 # Kills, signals and memory over thousands of steps; the table of docs/faults.md comes from its records
 soak: setup
 	$(BIN)/python -m pytest -m "soak or fault" tests --faults benchmarks/results/faults.jsonl
-	$(BIN)/python -m clever_fast.benchmarks.checks.faults
+	$(BIN)/python -m clever_fast.benchmarks.checks.faults --docs
 
 lint: setup
 	$(BIN)/ruff check .

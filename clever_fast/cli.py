@@ -1,12 +1,14 @@
 """`clever-fast`: one command a module of `clever_fast.commands`, imported when it is called."""
 
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import Any
 
 from clever_fast.environment import OPENMP_SPINS
 from clever_fast.errors import UserError
+from clever_fast.terminal import exit_code, interruptible, lasting_streams
 
 COMMANDS = {
     "demo": "synthesize images, pretrain a small CLeVER, resume it, evaluate it, and show what happened",
@@ -49,19 +51,25 @@ COMMANDS = {
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, 1 for a run that failed, 2 for input that the user can mend."""
+    """Run one command. Returns the exit code: 0, 1 for a run that failed, 2 for input that the user can mend, 130, 143
+    or 129 where SIGINT, SIGTERM or SIGHUP has stopped it."""
     words = sys.argv[1:] if words is None else words
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", OPENMP_SPINS)  # read when torch is imported
-    try:
-        return _run(words) or 0
-    except UserError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
+    with lasting_streams(), interruptible():
+        try:
+            return _run(words) or 0
+        except UserError as error:
+            if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
+                print(f"clever-fast: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as error:
+            code = exit_code(error)
+            print(f"clever-fast: stopped by {signal.Signals(code - 128).name}", file=sys.stderr)
+            return code
+        except ConnectionError as error:  # a remote store that does not answer
             print(f"clever-fast: {error}", file=sys.stderr)
-        return 2
-    except ConnectionError as error:  # a remote store that does not answer
-        print(f"clever-fast: {error}", file=sys.stderr)
-        return 1
+            return 1
 
 
 def _run(words: list[str]) -> Any:
@@ -81,6 +89,8 @@ def _run(words: list[str]) -> Any:
     function = getattr(module, name.split()[-1])
     if name in ("pretrain", "profile", "sweep", "launch", "watch"):  # which hand words on, or take any number of them
         return function(rest)
+    if name == "recipes" and not rest:  # at once: the parser of options takes torch
+        return function()
     from clever_fast.command_line import call
 
     return call(function, rest, prog=f"clever-fast {name}")

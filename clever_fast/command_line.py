@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -25,6 +26,11 @@ DESCRIPTION = (
 )
 
 
+# YAML takes no surrogates, which stand for bytes that are no UTF-8 in Python's file names
+_HIDDEN = {0xDC00 + byte: 0xF0000 + byte for byte in range(128, 256)}
+_BACK = {hidden: byte for byte, hidden in _HIDDEN.items()}
+
+
 class Parser(ArgumentParser):
     """jsonargparse's parser; whole option names only, and errors that are one line with near matches."""
 
@@ -32,21 +38,54 @@ class Parser(ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def parse_args(self, args: list[str] | None = None, *rest: Any, **options: Any) -> Any:
-        """`--flag` alone means `--flag=true`, for every option that is true or false."""
-        words = list(sys.argv[1:] if args is None else args)
-        flags = {name for a in self._actions if getattr(a, "_typehint", None) is bool for name in a.option_strings}
+        """As argparse, with three rules for all options.
+
+        `--flag` alone means `--flag=true`, for every option that is true or false. A list may be written with or
+        without its brackets: `--parts all,IR` is `--parts [all,IR]`. A file's name may hold bytes that are no UTF-8.
+        """
+        words = [word.translate(_HIDDEN) for word in (sys.argv[1:] if args is None else args)]
+        hints = {name: getattr(a, "_typehint", None) for a in self._actions for name in a.option_strings}
         for i, word in enumerate(words):
-            if word in flags and (i + 1 == len(words) or words[i + 1].lower() not in ("true", "false")):
+            name, equals, value = word.partition("=")
+            last = i + 1 == len(words)
+            if hints.get(word) is bool and (last or words[i + 1].lower() not in ("true", "false")):
                 words[i] = f"{word}=true"
-        return super().parse_args(words, *rest, **options)
+            elif equals and _is_bare_list(value, hints.get(name)):
+                words[i] = f"{name}=[{value}]"
+            elif not equals and not last and _is_bare_list(words[i + 1], hints.get(name)):
+                words[i + 1] = f"[{words[i + 1]}]"
+        values = super().parse_args(words, *rest, **options)
+        for key, value in list(values.items()):
+            values[key] = _shown(value)
+        return values
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        words = " ".join(str(message).split())
+        words = " ".join(str(message).translate(_BACK).split())
         if words.startswith("unrecognized arguments:"):
             wrong = words.removeprefix("unrecognized arguments:").split()
             names = [name for action in self._actions for name in action.option_strings]
             words += did_you_mean(wrong[0].split("=")[0], names)
         raise UserError(f"{words} (see {self.prog} --help)")
+
+
+def _is_bare_list(value: str, hint: Any) -> bool:
+    """Whether an option that takes a list is given a value without brackets, and not one that it takes as it is."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if not any(get_origin(kind) in (tuple, list) for kind in kinds) or value[:1] == "[" or value.startswith("--"):
+        return False
+    single = any(get_origin(kind) not in (tuple, list) and kind is not NoneType for kind in kinds)
+    return value != "null" and ("," in value or not single)
+
+
+def _shown(value: Any) -> Any:
+    """A value with the names in it as they were given."""
+    if isinstance(value, str):
+        return value.translate(_BACK)
+    if isinstance(value, Path):
+        return Path(str(value).translate(_BACK))
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_shown, value))
+    return value
 
 
 def call(function: Callable[..., Any], words: list[str], *, prog: str) -> Any:
@@ -121,7 +160,7 @@ def _backbone(name: str) -> str:
 
 def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
     """The base recipe's name, and the words with every --recipe and --config replaced by the options they stand for."""
-    name, expanded, rest = None, [], iter(words)
+    name, expanded, files, rest = None, [], [], iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
         if option not in ("--recipe", "--recipe.base", "--execution", "--config"):
@@ -133,6 +172,7 @@ def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
         elif option == "--recipe" and Path(value).suffix in (".yaml", ".yml", ".json"):
             content = read_yaml(value)
             options = {"recipe": content.get("recipe", content)}
+            files.append(value)
         elif option == "--execution":
             options = {"execution": asdict(find("execution", value, EXECUTIONS))}
         else:
@@ -143,6 +183,11 @@ def _expand_files(words: list[str]) -> tuple[str | None, list[str]]:
             name = base
             find_recipe(name)
         expanded = as_words(options) + expanded
+    if name is None and files:
+        raise UserError(
+            f"{files[0]} does not say which recipe it changes: begin it with a line such as "
+            "`base: clever_vits16_in100`; `clever-fast recipes` lists the names"
+        )
     return name, expanded
 
 

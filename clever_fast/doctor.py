@@ -168,13 +168,15 @@ def cores() -> Iterator[Finding]:
 
 
 def manifest_of(data: Path, classes: Path | None) -> Iterator[Finding]:
-    from clever_fast.pipelines.manifest import open_manifest
+    from clever_fast.pipelines.manifest import dim_warning, open_manifest
 
     manifest = open_manifest(data, classes=classes, progress=True)
     bad = len(manifest.unreadable)
     text = f"{len(manifest):,} images of {len(manifest.classes):,} classes, {bad:,} unreadable"
     remedy = f"`clever-fast index {data}` lists the unreadable files; training leaves them out" if bad else ""
     yield Finding("data", "warning" if bad else "ok", text, remedy)
+    for note in manifest.notes:
+        yield Finding("data", "warning", note, "put each image in the folder of its class, and remove the others")
     side = manifest.sizes.min(axis=1)
     small = int((side < 32).sum())
     if small:
@@ -185,6 +187,8 @@ def manifest_of(data: Path, classes: Path | None) -> Iterator[Finding]:
         yield Finding(
             "image sizes", "ok", f"the shorter side is {side.min()} to {side.max()} px, {middle} in the middle"
         )
+    if warning := dim_warning(manifest):
+        yield Finding("bit depth", "warning", *warning)
     rows = random.Random(0).sample(range(len(manifest)), min(SAMPLED_FILES, len(manifest)))
     begin = time.perf_counter()
     size = sum(len(manifest.read(row)) for row in rows)

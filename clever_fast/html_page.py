@@ -11,7 +11,8 @@ h1 { font-size: 1.9rem; margin-bottom: .2rem } h2 { margin-top: 2.6rem; font-siz
 table { border-collapse: collapse } th, td { padding: .3rem 1rem .3rem 0; text-align: right } td:first-child,
 th:first-child { text-align: left } tr { border-bottom: 1px solid #e3e7ee } .best { font-weight: 650 }
 .bar { display: inline-block; height: .7rem; background: #2f6fdb; border-radius: 2px } .grey { background: #b9c3d3 }
-pre { background: #f4f6fa; padding: 1rem; border-radius: 6px; overflow-x: auto }
+.bars { text-align: left; width: 18rem }
+pre { white-space: pre-wrap; background: #f4f6fa; padding: 1rem; border-radius: 6px; overflow-x: auto }
 .note { color: #6a7689; font-size: .92rem }
 .numbers { display: flex; gap: 2.5rem; flex-wrap: wrap; margin: 1.2rem 0 }
 .numbers b { display: block; font-size: 1.6rem }

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clever_fast.errors import UserError
+from clever_fast.fields import ABOVE_ZERO, BELOW_ONE, COUNT, NOT_NEGATIVE, SEED, SHARE, WITHIN, validate
 from clever_fast.import_paths import find, import_path
 from clever_fast.methods import METHODS, Method, MethodConfig
 from clever_fast.models import BACKBONES, Backbone, find_backbone
@@ -12,6 +13,26 @@ from clever_fast.models.vit import antialias_positions
 from clever_fast.ops.selection import Kernels
 from clever_fast.pipelines.loader_options import LoaderOptions
 from clever_fast.pipelines.policies import POLICIES, Policy
+
+RECIPE_BOUNDS = {
+    **dict.fromkeys(("global_size", "local_size", "epochs", "batch_size"), COUNT),
+    **dict.fromkeys(("max_blur", "base_lr"), ABOVE_ZERO),
+    **dict.fromkeys(
+        ("local_crops", "warmup_epochs", "min_lr", "weight_decay", "weight_decay_end", "clip_grad"), NOT_NEGATIVE
+    ),
+    "global_scale": WITHIN,
+    "drop_path": BELOW_ONE,
+    "seed": SEED,
+}
+EXECUTION_BOUNDS = {
+    **dict.fromkeys(("bucket_mib", "prefetch"), COUNT),
+    "threads": NOT_NEGATIVE,
+    "hw_decoder_load": SHARE,
+}
+RUN_BOUNDS = {
+    **dict.fromkeys(("log_every", "keep", "stop_after"), COUNT),
+    **dict.fromkeys(("save_every", "knn_every"), NOT_NEGATIVE),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +47,9 @@ class Recipe:
         global_size: pixels of the two global crops.
         local_size: pixels of the local crops.
         local_crops: how many local crops the student sees.
-        global_scale: smallest area of a global crop, as a share of the image's; below 1.
-        max_blur: largest sigma of the blur, in pixels of a crop; crops of 32 px bear less than the published 2.
+        global_scale: smallest area of a global crop, as a share of the image's, below 1; null for the policy's own.
+        max_blur: largest sigma of the blur, in pixels of a crop; crops of 32 px bear less than the published 2. null
+            for the policy's own.
         epochs: passes over the data, those of the warm-up included.
         batch_size: images of one step over all processes together.
         optimizer: adamw, or sgd with momentum 0.9.
@@ -51,8 +73,8 @@ class Recipe:
     global_size: int = 224
     local_size: int = 96
     local_crops: int = 8
-    global_scale: float = 0.4
-    max_blur: float = 2.0
+    global_scale: float | None = None
+    max_blur: float | None = None
     epochs: int = 100
     batch_size: int = 512
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -68,20 +90,18 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("global_size", "local_size", "global_scale", "max_blur", "epochs", "batch_size", "base_lr"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"recipe.{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("local_crops", "warmup_epochs", "min_lr", "weight_decay", "weight_decay_end", "clip_grad", "seed"):
-            if getattr(self, name) < 0:
-                raise UserError(f"recipe.{name} is {getattr(self, name)}; it must not be below 0")
-        if self.global_scale >= 1:
-            raise UserError(f"recipe.global_scale is {self.global_scale}; it must be below 1")
-        if not 0 <= self.drop_path < 1:
-            raise UserError(f"recipe.drop_path is {self.drop_path}; it must be at least 0 and below 1")
+        validate(self, "recipe.", RECIPE_BOUNDS)
         if self.local_crops and not self.method.local_crops:
             raise UserError(
                 f"{self.method.name} takes no local crops: give --recipe.local_crops 0, not {self.local_crops}"
             )
+        for name in ("global_size", "local_size") if self.local_crops else ("global_size",):
+            size, patch = getattr(self, name), self.backbone.patch
+            if size % patch:
+                raise UserError(
+                    f"recipe.{name} is {size}; {self.backbone} takes multiples of its patch of {patch} px, such as "
+                    f"{max(patch, round(size / patch) * patch)}"
+                )
         _ = self.views  # a policy that lacks the crops that are asked for says so here
 
     @property
@@ -157,6 +177,14 @@ def with_former_defaults(plain: dict[str, Any]) -> dict[str, Any]:
     return {"antialiased_positions": positions, **plain, "method": method | plain["method"]}
 
 
+def with_policy_numbers(plain: dict[str, Any]) -> dict[str, Any]:
+    """A recipe as `as_dict` gives it, with the policy's own numbers where it has none: what is compared at a resume."""
+    name = plain["policy"]
+    policy = POLICIES.get(name) if isinstance(name, str) else Policy.from_dict(name)
+    own = {} if policy is None else {"global_scale": policy.views[0].scale[0], "max_blur": policy.largest_blur}
+    return plain | {key: value for key, value in own.items() if plain.get(key) is None}
+
+
 Logger = Literal["tensorboard", "wandb", "trackio"]
 OptimizerForm = Literal["fused", "foreach", "apex"]
 
@@ -191,6 +219,9 @@ class Execution(LoaderOptions):
     optimizer: OptimizerForm = "fused"
     bucket_mib: int = 25
 
+    def __post_init__(self) -> None:
+        validate(self, "execution.", EXECUTION_BOUNDS)
+
 
 PLAIN = Execution(kernels="released", optimizer="foreach", channels_last=False, compile="off")
 
@@ -212,7 +243,7 @@ class Run:
         classes: file with one class folder a line, to train on a subset such as ImageNet-100.
         log_every: steps between reports; the only points at which the host waits for the device.
         save_every: steps between checkpoints; 0 for one an epoch. One is always written at the end and when the run
-            is told to stop (SIGTERM, SIGINT, SIGUSR1, SIGUSR2).
+            is told to stop (SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2).
         keep: how many checkpoints to keep; the newest is always checkpoint.pth.
         knn_every: epochs between k-NN evaluations during pretraining (needs val/ or test/ beside train/); 0 for none.
         stop_after: leave with a checkpoint after this many steps in all; for trying out a resume.
@@ -236,6 +267,4 @@ class Run:
         for name in ("folder", "data", "classes"):
             if isinstance(value := getattr(self, name), str):  # from Python
                 object.__setattr__(self, name, Path(value))
-        for name in ("log_every", "keep"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        validate(self, "", RUN_BOUNDS)

@@ -4,6 +4,33 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+EVERY = 30.0  # seconds between two lines where there is no terminal
+
+
+class Lines:
+    """A line of progress now and then, for a log; nothing of what ends within half a minute.
+
+    Args:
+        what: what is done.
+        total: how much of it.
+        unit: of what.
+        divisor: of the counts that are printed.
+    """
+
+    def __init__(self, what: str, total: int, unit: str, divisor: int = 1):
+        self.what, self.total, self.unit, self.divisor = what, total, unit, divisor
+        self.count, self.begin = 0, time.monotonic()
+        self.next = self.begin + EVERY
+
+    def advance(self, count: int = 1, what: str | None = None) -> None:
+        self.count, self.what = self.count + count, what or self.what
+        now = time.monotonic()
+        if now >= self.next:
+            self.next = now + EVERY
+            done, total = (f"{n // self.divisor:,}" for n in (self.count, self.total))
+            left = (now - self.begin) * (self.total - self.count) / max(self.count, 1)
+            print(f"{self.what}: {done} of {total} {self.unit}, about {left:,.0f} s to go", flush=True)
+
 
 @contextmanager
 def images_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[..., None]]:
@@ -12,7 +39,7 @@ def images_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callabl
 
     console = Console()
     if not (shown and console.is_terminal):
-        yield lambda images=1: None
+        yield Lines(what, total, "images").advance if shown else lambda images=1: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -39,7 +66,8 @@ def rounds_bar(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[st
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        yield (lambda what: None), (lambda text: print(text, flush=True))
+        lines = Lines("", total, "rounds")
+        yield (lambda what: lines.advance(1, what)), (lambda text: print(text, flush=True))
         return
     from rich.progress import (
         BarColumn,
@@ -66,7 +94,7 @@ def bytes_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callable
 
     console = Console()
     if not (shown and console.is_terminal):
-        yield lambda count: None
+        yield Lines(what, total, "MB", 10**6).advance if shown else lambda count: None
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 

@@ -38,18 +38,28 @@ class SharedFlag:
             self._work.wait()
 
 
+STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"))
+_stopped_by: list[int] = []
+
+
+def stopped_by() -> int | None:
+    """The signal that told this process's newest run to stop, None where none did."""
+    return _stopped_by[0] if _stopped_by else None
+
+
 @contextmanager
 def stop_signals() -> Iterator[SharedFlag]:
     """A flag that the signals of schedulers and users raise; a second interrupt from the keyboard is not held back."""
     flag = SharedFlag()
+    _stopped_by.clear()
 
     def handle(number: int, _frame: object) -> None:
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        _stopped_by.append(number)
         flag.raise_()
 
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-    before = {number: signal.signal(number, handle) for number in numbers}
+    before = {number: signal.signal(number, handle) for number in STOPS}
     try:
         yield flag
     finally:

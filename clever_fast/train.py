@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from clever_fast import checkpoint, distributed, environment, tracing
 from clever_fast.accelerator import Accelerator, settings
+from clever_fast.checkpoint.lock import locked
 from clever_fast.checkpoint.resume import resume
 from clever_fast.checkpoint.writer import Writer
 from clever_fast.data import Batches, PretrainingBatches, identity
@@ -20,6 +22,7 @@ from clever_fast.monitoring.reporter import Reporter
 from clever_fast.monitoring.slow_run import WARM_UP, frozen_garbage
 from clever_fast.nonfinite.stop import stop_if_not_finite
 from clever_fast.options import Execution, Recipe, Run
+from clever_fast.pipelines.listing import find_split, refuse_inside
 from clever_fast.pipelines.manifest import Manifest, open_manifest
 from clever_fast.signals import stop_signals
 from clever_fast.train_state import TrainState
@@ -44,6 +47,14 @@ def train(recipe: Recipe, execution: Execution, run: Run, batches: Callable[[int
         NotFiniteError: a loss or gradient was not finite.
     """
     distributed.adopt_slurm_variables()
+    _refuse_few(recipe, distributed.world_size())
+    if isinstance(run.data, Path) and run.data.is_dir():
+        refuse_inside(run.folder, find_split(run.data, "train"), "--run")
+    with locked(run.folder):
+        return _train(recipe, execution, run, batches)
+
+
+def _train(recipe: Recipe, execution: Execution, run: Run, batches: Callable[[int], Batches] | None) -> Method:
     manifest, query = _images(run, execution, own_loader=batches is not None)
     accelerator = Accelerator.from_execution(execution)
     state = TrainState(recipe, accelerator)
@@ -100,6 +111,16 @@ def train(recipe: Recipe, execution: Execution, run: Run, batches: Callable[[int
         log.close()
         loader.close()
     return state.method
+
+
+def _refuse_few(recipe: Recipe, world_size: int) -> None:
+    """Raise UserError where a process has fewer images than the method's BatchNorm needs."""
+    own, least = recipe.batch_size // world_size, getattr(recipe.method, "least_images", 1)
+    if own < least:
+        raise UserError(
+            f"recipe.batch_size {recipe.batch_size} leaves {own} image(s) to each of {world_size} processes, and "
+            f"{recipe.method.name} needs {least}: give {least * world_size} or more"
+        )
 
 
 def _images(run: Run, execution: Execution, *, own_loader: bool) -> tuple[Manifest | None, Manifest | None]:

@@ -51,7 +51,7 @@ def open_archive(name: str, data: Path, split: str, *, progress: bool = False) -
     folders = sorted({path.rpartition("/")[0] for path in paths})
     times = [(data / folder).stat().st_mtime_ns if (data / folder).is_dir() else 0 for folder in folders]
     digest = blake2b(repr((images, times)).encode(), digest_size=16).hexdigest()
-    return index_listing(data, classes, Listing(paths, labels, digest), f"{name}-{split}.tsv", progress=progress)
+    return index_listing(data, Listing(classes, paths, labels, digest), f"{name}-{split}.tsv", progress=progress)
 
 
 def _cub200(data: Path, train: bool) -> tuple[list[str], Labelled]:

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
+
+from clever_fast.pipelines.manifest_file import escape
 
 CELL = 152  # pixels of an image's place on the sheet
 GAP = 14
@@ -41,6 +43,7 @@ def sheet_of(
         cell: pixels of an image's longer side.
         after: columns that are set off from the next one.
     """
+    subtitle = escape(subtitle)  # a font has no glyph for a byte that is not UTF-8
     left = [MARGIN + i * (cell + GAP) + GAP * sum(column < i for column in after) for i in range(len(rows[0]))]
     height = cell + GAP + max(len(tile.lines) for row in rows for tile in row) * LINE + 8
     large, small = ImageFont.load_default(26), ImageFont.load_default(14)
@@ -63,8 +66,14 @@ def sheet_of(
 def paste(sheet: Image.Image, image: Image.Image, place: tuple[int, int], cell: int = CELL) -> None:
     """Fits an image into its cell; a small one with its pixels visible."""
     smooth = max(image.size) > 64
-    image = ImageOps.contain(image, (cell, cell), Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST)
+    image = contain(image, cell, Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST)
     sheet.paste(image, (place[0], place[1] + cell - image.height))
+
+
+def contain(image: Image.Image, cell: int, resampling: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
+    """The image at its own proportions in a square of `cell` pixels; no side is less than one."""
+    scale = cell / max(image.size)
+    return image.resize(tuple(max(1, round(side * scale)) for side in image.size), resampling)
 
 
 def write(
@@ -76,4 +85,4 @@ def write(
 ) -> None:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for i, line in enumerate(lines):
-        draw.text((place[0], place[1] + cell + 5 + i * LINE), line, ink if i == 0 else FAINT, font)
+        draw.text((place[0], place[1] + cell + 5 + i * LINE), escape(line), ink if i == 0 else FAINT, font)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from clever_fast.pipelines.dali import Pipeline, fn, types
 
 def path_bytes(path: Path | str) -> np.ndarray:
     """A path as the uint8 array that the pipeline takes."""
-    return np.frombuffer(str(path).encode(), np.uint8)
+    return np.frombuffer(os.fsencode(path), np.uint8)
 
 
 def decode(

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
 from clever_fast.errors import UserError
 from clever_fast.pipelines import manifest_file
 from clever_fast.pipelines.cache_files import load_or_build, short_hash
-from clever_fast.pipelines.indexing import Rows, header_reader, index_images
+from clever_fast.pipelines.indexing import Rows, index_images
 from clever_fast.pipelines.listing import Listing, class_folders, find_split, list_images, take_classes
+from clever_fast.pipelines.reading import header_reader, is_dim, open_file
 from clever_fast.pipelines.shards.indexing import (
     Places,
     class_names,
@@ -22,6 +24,7 @@ from clever_fast.pipelines.shards.indexing import (
 )
 from clever_fast.pipelines.shards.listing import Shards, find_shards
 
+SAMPLED = 200  # images that are looked at for what concerns all of a data set
 INTERRUPTED = "interrupted"  # stands for the listing's digest in the manifest of an index run that did not finish
 
 
@@ -38,6 +41,7 @@ class Manifest:
     fingerprint: str  # of classes, paths, sizes and labels, wherever the folder lies
     file: Path | None = None  # where it is stored
     places: Places | None = None  # where the bytes lie, if in shards
+    notes: tuple[str, ...] = ()  # what of the folder is left out beside them
 
     def __post_init__(self):
         assert self.places is None or len(self.places.numbers) == len(self.paths), "use take() for a part of a manifest"
@@ -53,7 +57,10 @@ class Manifest:
         Raises:
             OSError: they cannot be read; a ConnectionError if a store does not answer.
         """
-        return (self.root / self.paths[row]).read_bytes() if self.in_files else self.places.read(row)
+        if not self.in_files:
+            return self.places.read(row)
+        with open_file(self.root / self.paths[row]) as file:
+            return file.read()
 
     def take(self, rows: Sequence[int], fingerprint: str) -> "Manifest":
         """The manifest of some rows only."""
@@ -70,12 +77,28 @@ class Manifest:
         return len(self.paths)
 
     def summary(self, listed: int = 10) -> str:
-        """One line of counts, and one for each of the first `listed` unreadable files."""
+        """One line of counts, one for each note, and one for each of the first `listed` unreadable files."""
         bad = len(self.unreadable)
         counts = f"{self.root}: {len(self):,} images, {len(self.classes):,} classes, {bad:,} unreadable"
+        notes = [f"  note: {note}" for note in self.notes]
         lines = [f"  {path}: {reason}" for path, reason in list(self.unreadable.items())[:listed]]
-        more = bad - len(lines)
-        return "\n".join(map(manifest_file.escape, [counts, *lines, *([f"  and {more:,} more"] if more else [])]))
+        lines += [f"  and {bad - listed:,} more"] if bad > listed else []
+        return "\n".join(map(manifest_file.escape, [counts, *notes, *lines]))
+
+
+def dim_images(manifest: Manifest) -> tuple[list[str], int]:
+    """Those of up to 200 images, and how many those are, that hold 12-bit data in 16 bits: nearly black in training."""
+    rows = sorted(Random(0).sample(range(len(manifest)), min(SAMPLED, len(manifest))))
+    return [manifest.paths[row] for row in rows if is_dim(manifest.read(row))], len(rows)
+
+
+def dim_warning(manifest: Manifest) -> tuple[str, str] | None:
+    """What is wrong and its remedy, where images are dim; see `dim_images`."""
+    dim, looked_at = dim_images(manifest)
+    if not dim:
+        return None
+    what = f"{len(dim)} of {looked_at} images hold 12-bit data in 16 bits, nearly black as they are: {dim[0]}"
+    return manifest_file.escape(what), "multiply their values by 16"
 
 
 def open_manifest(
@@ -109,12 +132,11 @@ def open_manifest(
     root = find_split(data, split)
     names = class_folders(root, classes)
     file = f"manifest-{short_hash(chr(0).join(names))}.tsv" if classes else "manifest.tsv"
-    return index_listing(root, names, list_images(root, names), file, threads=threads, progress=progress, force=force)
+    return index_listing(root, list_images(root, names), file, threads=threads, progress=progress, force=force)
 
 
 def index_listing(
     root: Path,
-    names: list[str],
     listing: Listing,
     file_name: str,
     *,
@@ -128,6 +150,8 @@ def index_listing(
         UserError: none of the files can be read.
     """
 
+    names = listing.classes
+
     def load(file: Path) -> Manifest | None:
         stored = manifest_file.load(file)
         if stored and stored[0]["listing"] == listing.digest and stored[0]["classes"] == names:
@@ -137,7 +161,7 @@ def index_listing(
     def build(file: Path | None) -> Manifest:
         return _index_folder(root, names, listing, file, threads, progress, force)
 
-    return _not_empty(load_or_build(root, file_name, load, build, force=force))
+    return replace(_not_empty(load_or_build(root, file_name, load, build, force=force)), notes=listing.notes)
 
 
 def _open_shards(shards: Shards, subset: Path | None, threads: int, progress: bool, force: bool) -> Manifest:

@@ -33,12 +33,13 @@ class Policy:
         local_size: int,
         local_crops: int,
         global_scale: float | None = None,
-        max_blur: float = 2.0,
+        max_blur: float | None = None,
     ) -> Policy:
         """The same augmentations at other sizes (pixels), with another number of local crops, which may be 0.
 
         global_scale: the smallest area of a global crop, as a share of the image's; None for the policy's own.
-        max_blur: the largest sigma of the gaussian blur, in pixels of the crop; small crops bear less of it.
+        max_blur: the largest sigma of the gaussian blur, in pixels of the crop; small crops bear less of it. None for
+            the policy's own.
 
         Raises:
             UserError: local crops of a policy that has none.
@@ -50,7 +51,9 @@ class Policy:
 
         def view(old: View, size: int, count: int, scale: tuple[float, float]) -> View:
             blurred = [
-                replace(a, sigma=(min(a.sigma[0], max_blur), max_blur)) if isinstance(a, GaussianBlur) else a
+                replace(a, sigma=(min(a.sigma[0], max_blur), max_blur))
+                if max_blur and isinstance(a, GaussianBlur)
+                else a
                 for a in old.augmentations
             ]
             return replace(old, size=size, count=count, scale=scale, augmentations=tuple(blurred))
@@ -58,6 +61,12 @@ class Policy:
         views = [view(old, global_size, 1, (global_scale or old.scale[0], 1.0)) for old in self.views[:2]]
         views += [view(old, local_size, local_crops, old.scale) for old in self.views[2:]]
         return replace(self, views=tuple(views))
+
+    @property
+    def largest_blur(self) -> float | None:
+        """The largest sigma of its gaussian blurs in pixels, None where it has none."""
+        steps = [step for view in self.views for step in view.augmentations if isinstance(step, GaussianBlur)]
+        return max((step.sigma[1] for step in steps), default=None)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested values, each augmentation under the name of its class (an import path for one of one's own)."""

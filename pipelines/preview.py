@@ -1,15 +1,14 @@
 """A contact sheet of a policy's crops: rows of images, columns of views, one block for each policy."""
 
-import io
-
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from clever_fast.pipelines.contact_sheet import CELL, FAINT, GAP, HEADER, INK, LINE, MARGIN, PAPER, paste, write
 from clever_fast.pipelines.loader_options import LoaderOptions
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.pipelines.policies import Policy
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
+from clever_fast.pipelines.reading import read_pixels
 from clever_fast.pipelines.views import by_crop
 
 LINES = 5  # of text under a crop
@@ -92,8 +91,7 @@ def _write_header(sheet: Image.Image, policy: Policy, top: int, run: str) -> Non
 
 def _original(sheet: Image.Image, manifest: Manifest, index: int, place: tuple[int, int]) -> None:
     path = manifest.paths[index]
-    with Image.open(io.BytesIO(manifest.read(index))) as image:
-        paste(sheet, ImageOps.exif_transpose(image).convert("RGB"), place)
-    name = path.rsplit("/", 1)[-1].encode(errors="replace").decode()
+    paste(sheet, Image.fromarray(read_pixels(manifest.read(index), path)), place)
+    name = path.rsplit("/", 1)[-1]
     width, height = manifest.sizes[index]
     write(sheet, place, [manifest.classes[manifest.labels[index]][:24], name[:24], f"{width} x {height} px"])

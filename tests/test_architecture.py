@@ -7,8 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "environment", "tracing", "progress", "schedules", "signals", "html_page", "synthetic"},
-    {"import_paths"},
+    {"errors", "environment", "tracing", "progress", "schedules", "signals", "html_page", "synthetic", "terminal"},
+    {"import_paths", "fields"},
     {"ops", "pipelines", "distributed"},
     {"models"},
     {"methods"},

@@ -146,7 +146,7 @@ def test_a_disk_that_fails_during_the_run_costs_one_checkpoint(small, images, tm
     assert checkpoint.load(tmp_path / checkpoint.NEWEST)["step"] == 9
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_saves_and_leaves(small, images, tmp_path, number, monkeypatch):
     original, calls = metrics.Log.train, []
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from clever_fast.benchmarks.checks import references
 from clever_fast.benchmarks.checks.graph import row
-from clever_fast.benchmarks.measure import DOCS, write_section
+from clever_fast.benchmarks.measure import DOCS, asked_to_write, write_section
 from clever_fast.environment import conditions
 from clever_fast.pipelines.augmentations import Elastic
 from clever_fast.pipelines.augmentations.elastic import at_every_pixel, border_gain, pixel_map, smooth_field
@@ -76,9 +76,11 @@ def table() -> str:
 
 
 def main() -> None:
+    write = asked_to_write(__doc__)
     made = table()
-    write_section(DOCS / "augmentations.md", "elastic", made)
     print(made)
+    if write:
+        write_section(DOCS / "augmentations.md", "elastic", made)
 
 
 if __name__ == "__main__":

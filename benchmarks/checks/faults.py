@@ -11,14 +11,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from clever_fast.benchmarks.measure import DOCS, write_section
+from clever_fast.benchmarks.measure import DOCS, asked_to_write, write_section
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "faults.jsonl"
 
 
 def main() -> None:
-    records = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    write_section(DOCS / "faults.md", "table", table(records))
+    write = asked_to_write(__doc__)
+    made = table([json.loads(line) for line in RESULTS.read_text().splitlines()])
+    print(made)
+    if write:
+        write_section(DOCS / "faults.md", "table", made)
 
 
 def table(records: list[dict]) -> str:

@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as tv
 from clever_fast.benchmarks.checks import references
 from clever_fast.benchmarks.checks.alone import row, run_crop, run_on_cpu, run_steps
 from clever_fast.benchmarks.checks.references import JITTER
-from clever_fast.benchmarks.measure import DOCS, write_section
+from clever_fast.benchmarks.measure import DOCS, asked_to_write, write_section
 from clever_fast.benchmarks.photographs import photograph, write_jpegs
 from clever_fast.environment import conditions
 from clever_fast.pipelines.augmentations import (
@@ -196,9 +196,11 @@ def table(rows: list[Difference]) -> str:
 
 
 def main() -> None:
+    write = asked_to_write(__doc__)
     made = table(operations() + [whole_views(policy) for policy in POLICIES.values()])
-    write_section(DOCS / "augmentations.md", "parity", made)
     print(made)
+    if write:
+        write_section(DOCS / "augmentations.md", "parity", made)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from clever_fast.checkpoint.state import (
     load_method,
     method_state,
     prepare_folder,
+    read_pickle,
     refuse_other,
     save,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "load_method",
     "method_state",
     "prepare_folder",
+    "read_pickle",
     "refuse_other",
     "save",
 ]

@@ -1,8 +1,11 @@
 """Checkpoints that are either whole or not there."""
 
+import errno
 import io
 import os
+import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import torch
 from clever_fast.environment import commit
 from clever_fast.errors import UserError
 from clever_fast.methods import Method
-from clever_fast.options import Recipe, with_former_defaults
+from clever_fast.options import Recipe, with_former_defaults, with_policy_numbers
 
 FORMAT = 1
 NEWEST, TEMPORARY = "checkpoint.pth", "checkpoint.tmp"
@@ -52,6 +55,8 @@ def save(folder: Path, state: dict[str, Any], *, keep: int = 1, given_up: Callab
         os.replace(temporary, newest)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
         temporary.unlink(missing_ok=True)
+        if _is_full(error, folder):
+            raise OSError(f"cannot write {newest}, the disk of {folder} is full: No space left on device") from error
         raise OSError(f"cannot write {newest}: {error}") from error
     directory = os.open(folder, os.O_RDONLY)
     os.fsync(directory)
@@ -68,16 +73,30 @@ def load(path: Path) -> dict[str, Any]:
         UserError: it is no checkpoint of this project, or of another format version.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = read_pickle(path)
         version = state["format"]
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except Exception as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(f"{path} is no checkpoint of clever_fast: {reason}") from error
+        raise UserError(f"{path} is no checkpoint of clever_fast: {_reason(error)}") from error
     if version != FORMAT:
         raise UserError(f"{path} has format {version}, this version reads {FORMAT}: use the version that wrote it")
     return state
+
+
+def _reason(error: Exception) -> str:
+    if refused := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return f"loading it would run {refused[1]}, which no checkpoint of ours does. Nothing of it was run"
+    return "it is damaged, or of another program"
+
+
+def read_pickle(path: Path) -> Any:
+    """What torch.save wrote, on the CPU, without running anything in it; mapped into memory where that is possible."""
+    name = str(path)
+    if zipfile.is_zipfile(path) and name.encode(errors="replace").decode() == name:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    with path.open("rb") as file:  # torch maps no file whose name is not UTF-8, nor those of its old format
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def method_state(state: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -128,7 +147,8 @@ def differences(saved: dict[str, Any], wanted: dict[str, Any], prefix: str) -> l
 
 def refuse_other(path: Path, state: dict[str, Any], recipe: Recipe, data: dict[str, Any]) -> None:
     """Raise UserError if a checkpoint is of another recipe or other data, naming every differing key."""
-    differing, before = differences(with_former_defaults(state["recipe"]), recipe.as_dict(), "recipe"), state["data"]
+    saved, wanted = map(with_policy_numbers, (with_former_defaults(state["recipe"]), recipe.as_dict()))
+    differing, before = differences(saved, wanted, "recipe"), state["data"]
     if before != data and not differing:
         counts = [f"{found['images']:,} readable images of {found['classes']:,} classes" for found in (before, data)]
         others = ", other ones" if counts[0] == counts[1] else ""
@@ -191,6 +211,14 @@ def by_child(flat: dict[str, torch.Tensor]) -> dict[str, Any]:
         else:
             nested[name] = tensor
     return nested
+
+
+def _is_full(error: Exception, folder: Path) -> bool:
+    """Whether a write failed for want of room; torch says only that its file is shorter than it should be."""
+    causes = (error, error.__cause__, error.__context__)
+    if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
+        return True
+    return isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20
 
 
 def _keep_under_own_name(newest: Path) -> None:

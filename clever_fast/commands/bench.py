@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from clever_fast.benchmarks import clocks, session
@@ -12,9 +11,10 @@ from clever_fast.benchmarks.records import number
 from clever_fast.errors import UserError
 from clever_fast.performance.flops import IMAGES
 from clever_fast.recipes import NETWORKS, RECIPES
+from clever_fast.terminal import show
 
 RECORDS = Path("bench")
-EVERY = ",".join(name.replace("clever", method) for name in NETWORKS for method in ("clever", "dino"))
+EVERY = tuple(name.replace("clever", method) for name in NETWORKS for method in ("clever", "dino"))
 USUAL = "clever_vits16_in100"
 
 
@@ -44,8 +44,8 @@ def loader(
 
 def step(
     *,
-    recipes: str = EVERY,
-    executions: str = "fast,plain",
+    recipes: tuple[str, ...] = EVERY,
+    executions: tuple[str, ...] = ("fast", "plain"),
     batch: int | None = None,
     rounds: int | None = None,
     seconds: float | None = None,
@@ -61,8 +61,9 @@ def step(
         seconds: about the length of a repetition; 4 on a GPU, 0.5 on a CPU.
         records: folder that the records are added to.
     """
-    names = _words(recipes), _words(executions)
-    session.time_recipes(*names, ("step",), records, batch=batch, rounds=rounds, seconds=seconds)
+    session.time_recipes(
+        list(recipes), list(executions), ("step",), records, batch=batch, rounds=rounds, seconds=seconds
+    )
 
 
 def epoch(
@@ -140,7 +141,7 @@ def all(*, data: Path | None = None, batch: int | None = None, records: Path = R
     """
     executions = ["fast", "plain"] if torch.cuda.is_available() else ["fast"]
     session.time_recipes([USUAL], ["fast"], ("loader",), records, data=data, batch=batch)
-    session.time_recipes(_words(EVERY), executions, clocks.CLOCKS, records, data=data, batch=batch)
+    session.time_recipes(list(EVERY), executions, clocks.CLOCKS, records, data=data, batch=batch)
     ops(rounds=3, records=records)
 
 
@@ -163,7 +164,7 @@ def compare(a: str, b: str, *, records: Path = RECORDS, anyway: bool = False) ->
         rates = [session.spread(row["images_per_second"]) for row in (pair.a, pair.b)]
         note = "" if pair.told_apart else "rounds overlap"
         table.add_row(pair.recipe, pair.benchmark, *rates, f"{pair.ratio:.2f}", note)
-    Console().print(table)
+    show(table)
     for text in sorted({text for pair in pairs for text in pair.unequal}):
         print(f"not equal: {text}")
 
@@ -182,17 +183,13 @@ def report(*, records: Path = RECORDS, out: Path | None = None, pages: Path | No
     found = read(records)
     path = out or (records if records.is_dir() else records.parent) / "report.html"
     try:
-        path.write_text(report.html_page(found))
+        path.write_text(report.html_page(found), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     print(f"{path}: open it in a browser")
     if pages:
         for page in markdown.write(found, pages):
             print(f"{page}: its tables are new")
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in text.replace(" ", "").split(",") if word]
 
 
 def _estimate(record: dict) -> None:

@@ -54,14 +54,15 @@ global crops{local}. CAUG adds rotation to BAUG, and CAUG_PLUS elastic deformati
 <p class="note">{html.escape(platform.processor() or platform.machine())}, {torch.get_num_threads()} threads,
 torch {torch.__version__}, clever_fast {environment.commit()}</p>"""
     path = out / "report.html"
-    path.write_text(document(f"clever_fast: {recipe.method.name}", body))
+    path.write_text(document(f"clever_fast: {recipe.method.name}", body), encoding="utf-8", errors="backslashreplace")
     return path
 
 
 def _next_commands() -> str:
     return """# 1. your own images, one folder a class (or train/ and val/ of such folders)
 clever-fast preview DIR
-# 2. the published recipe; torchrun --nproc_per_node 4 -m -- clever_fast.cli pretrain ... on four GPUs
+# 2. the published recipe; on four GPUs:
+#    torchrun --nproc_per_node 4 -m -- clever_fast.cli pretrain --recipe ...
 clever-fast pretrain --recipe clever_vits16_in100 --data DIR --run runs/vits16
 # 3. what it is worth
 clever-fast evaluate knn --run runs/vits16 --data DIR
@@ -76,7 +77,7 @@ def _table(scores: dict[str, float]) -> str:
         kind = "bar" if name.startswith("trained") else "bar grey"
         style = ' class="best"' if name == "trained all" else ""
         bar = f'<span class="{kind}" style="width:{18 * value / top:.2f}rem"></span>'
-        rows.append(f"<tr{style}><td>{html.escape(name)}</td><td>{value:.1f} %</td><td align=left>{bar}</td></tr>")
+        rows.append(f"<tr{style}><td>{html.escape(name)}</td><td>{value:.1f} %</td><td class=bars>{bar}</td></tr>")
     return f"<table>{''.join(rows)}</table>"
 
 

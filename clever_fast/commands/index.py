@@ -18,7 +18,9 @@ def index(
         threads: Decoding threads; 0 is one per core.
         force: Decode every file again.
     """
-    from clever_fast.pipelines.manifest import open_manifest
+    from clever_fast.pipelines.manifest import dim_warning, open_manifest
 
     manifest = open_manifest(data, split=split, classes=classes, threads=threads, progress=True, force=force)
     print(f"{manifest.summary()}\nmanifest: {manifest.file}")
+    if warning := dim_warning(manifest):
+        print(f"warning: {': '.join(warning)}")

@@ -24,11 +24,6 @@ def launch(words: list[str]) -> None:
     if command[:1] != ["pretrain"]:
         raise UserError(f"what is to run stands after `--` and begins with pretrain: {USAGE}")
     job = Job(**known)
-    for name in ("nodes", "warning"):
-        if getattr(job, name) < 1:
-            raise UserError(f"--{name} is {getattr(job, name)}; it must be at least 1")
-    if job.gpus_per_node < 0 or job.cpus_per_task < 0:
-        raise UserError("--gpus_per_node and --cpus_per_task are counts: give 0 or more")
     recipe, _, run = parse_pretrain(command[1:])
     if recipe.batch_size % job.processes:
         raise UserError(

@@ -48,6 +48,7 @@ def preview(
         policies = [replace(chosen, policy=p).views for p in policies] or [chosen.views]
     sheet = contact_sheet(manifest, policies, images=images, seed=seed, epoch=epoch)
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(out)
     except (OSError, ValueError) as error:  # ValueError: an unknown ending
         raise UserError(f"cannot write {out}: {error}") from None

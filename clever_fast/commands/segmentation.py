@@ -83,7 +83,9 @@ def video(
         rows = {name: videos.summary(some) for name, some in ((part, scores), ("first mask", still)) if some}
         about = {"clips": len(found) - len(skipped), "size": size, **asdict(settings)}
         objects = [videos.as_row(score) for score in scores]
-        title = f"{len(scores)} objects in {about['clips']} clips"
+        title = f"{len(scores)} objects in {len({score.clip for score in scores})} clips"
+        if bare := [clip.name for clip in found if not clip.truth and clip.name not in skipped]:
+            print(f"segmented, with no masks to be scored by: {', '.join(bare)}")
         publish_percentages(
             folder / "video.json", rows, title, encoder, data, accelerator, about | {"objects": objects}
         )

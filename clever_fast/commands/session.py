@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 
 from clever_fast import distributed
@@ -19,11 +18,12 @@ from clever_fast.evaluate import labelled, results
 from clever_fast.evaluate.results import Results
 from clever_fast.options import Execution
 from clever_fast.pipelines.archives import ARCHIVES, open_archive
+from clever_fast.pipelines.listing import refuse_inside
 from clever_fast.pipelines.manifest import Manifest, open_manifest
+from clever_fast.terminal import show
 
 Device = Literal["auto", "cuda", "cpu"]
 Dataset = Literal["folders", "cub200", "flowers102", "flowers102_valid", "food101", "pets"]
-FILE_WIDTH = 200  # columns of a table that no terminal shows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +69,13 @@ def open_inputs(inputs: Inputs) -> Iterator[Opened]:
         encoder = encoder.replace(protocol=inputs.protocol)
     if inputs.parts:
         encoder = encoder.with_parts(inputs.parts)
-    make_folder(_folder(inputs))
     if inputs.dataset != "folders" and inputs.classes:
         raise UserError(f"--classes names class folders, and {inputs.dataset} has none")
     bank, query = (_images(inputs, split) for split in ("train", "test"))
     labelled.check(bank, query)
+    for manifest in (bank, query) if inputs.dataset == "folders" else ():
+        refuse_inside(_folder(inputs), manifest.root, "--out")
+    make_folder(_folder(inputs))
     try:
         yield Opened(encoder, bank, query, Accelerator.from_execution(Execution(device=inputs.device)))
     finally:
@@ -139,12 +141,8 @@ def publish(inputs: Inputs, opened: Opened, found: Results) -> None:
         **conditions(),
     }
     found = replace(found, about=about)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=FILE_WIDTH)
-    console.print(found.title, style="italic")
-    console.print(results.console_table(found))
-    paths = results.write(_folder(inputs), found)
+    paths = results.write(_folder(inputs), found)  # first, as printing may fail
+    show(results.console_table(found), found.title)
     print(f"written: {', '.join(map(str, paths))}")
 
 
@@ -159,6 +157,7 @@ def publish_percentages(
 ) -> None:
     """Write rows of percentages with their conditions, and show them as a table."""
     result = {"encoder": encoder.origin, "data": str(data), "machine": str(accelerator), "scores": rows, **about}
+    results.keep_earlier([path])
     path.write_text(json.dumps(result | conditions(), indent=2) + "\n")
     if rows:
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -167,5 +166,5 @@ def publish_percentages(
             table.add_column(name, justify="right")
         for name, row in rows.items():
             table.add_row(name, *(f"{value:.1f}" for value in row.values()))
-        Console().print(table)
+        show(table)
     print(f"written to {path.parent}")

@@ -32,7 +32,7 @@ def build(
         classes: Text file with one class folder per line, to take only these.
         threads: Decoding threads where the folder must be indexed first; 0 is one per core.
     """
-    from clever_fast.pipelines.listing import SPLITS, subfolders
+    from clever_fast.pipelines.listing import find_split, split_folders
     from clever_fast.pipelines.manifest import open_manifest
     from clever_fast.pipelines.shards.building import build_shards
 
@@ -40,8 +40,8 @@ def build(
         raise UserError(f"--megabytes {megabytes} is too small: give at least 1")
     if not name or "/" in name or name[0] in ".-":
         raise UserError(f"--name {name!r} cannot begin a file's name: take letters and digits")
-    splits = [split for split in SPLITS if (data / split).is_dir() and subfolders(data / split)]
-    for split in splits or [""]:
+    find_split(data, "train")  # or a line that says what is wrong with the folder
+    for split in split_folders(data) or [""]:
         manifest = open_manifest(data, split=split or "train", classes=classes, threads=threads, progress=True)
         called = f"{name}-{split}" if split else name
         there = build_shards(
@@ -54,7 +54,7 @@ def build(
         print(f"{out / split}: {len(shards):,} images in {len(shards.places.names):,} shards{before}")
 
 
-def verify(data: str, *, split: str = "train", threads: int = 0) -> int:
+def verify(data: str, *, split: str | None = None, threads: int = 0) -> int:
     """Reads everything: checksums where `shard build` wrote them, every header, every image decoded.
 
     Names what is short, cut off, damaged, twice there, a link, no image, or would climb out of the archive. The exit
@@ -62,23 +62,25 @@ def verify(data: str, *, split: str = "train", threads: int = 0) -> int:
 
     Args:
         data: Folder, URL or pattern of shards.
-        split: Which split, where there are splits.
+        split: Which split, where there are splits; all of them by default.
         threads: Decoding threads; 0 is one per core.
     """
     from clever_fast.pipelines.manifest_file import escape
     from clever_fast.pipelines.shards.verifying import verify
 
-    shards = _shards(data, split, whole=False)
-    sound, faults = verify(shards, threads=threads, progress=True)
-    for name, reason in list(faults.items())[:LISTED]:
-        print(escape(f"{name}: {reason}"))
-    if len(faults) > LISTED:
-        print(f"and {len(faults) - LISTED:,} more")
-    print(f"{shards.store.place}: {len(shards.sizes):,} shards, {sound:,} sound images, {len(faults):,} faults")
-    return int(bool(faults))
+    found = 0
+    for shards in [_shards(data, name, whole=False) for name in _splits(data, split)]:
+        sound, faults = verify(shards, threads=threads, progress=True)
+        for name, reason in list(faults.items())[:LISTED]:
+            print(escape(f"{name}: {reason}"))
+        if len(faults) > LISTED:
+            print(f"and {len(faults) - LISTED:,} more")
+        print(f"{shards.store.place}: {len(shards.sizes):,} shards, {sound:,} sound images, {len(faults):,} faults")
+        found += len(faults)
+    return int(found > 0)
 
 
-def index(data: str, *, split: str = "train", threads: int = 0, force: bool = False) -> None:
+def index(data: str, *, split: str | None = None, threads: int = 0, force: bool = False) -> None:
     """Lists the samples of shards, also of other makers: one pass over the tar headers and the images' headers.
 
     `pretrain` does it by itself on first use. The manifest is kept in .clever_fast/ beside the shards. Copied to a
@@ -86,15 +88,24 @@ def index(data: str, *, split: str = "train", threads: int = 0, force: bool = Fa
 
     Args:
         data: Folder, URL or pattern of shards, such as DIR/imagenet1k-train-{0000..1023}.tar.
-        split: Which split, where there are splits.
+        split: Which split, where there are splits; all of them by default.
         threads: Threads; 0 is one per core.
         force: Look again at shards that are indexed.
     """
     from clever_fast.pipelines.manifest import open_manifest
 
-    _shards(data, split)
-    manifest = open_manifest(data, split=split, threads=threads, progress=True, force=force)
-    print(f"{manifest.summary()}\nmanifest: {manifest.file}")
+    names = _splits(data, split)
+    for name in names:
+        _shards(data, name)
+    for name in names:
+        manifest = open_manifest(data, split=name, threads=threads, progress=True, force=force)
+        print(f"{manifest.summary()}\nmanifest: {manifest.file}")
+
+
+def _splits(data: str, split: str | None) -> list[str]:
+    from clever_fast.pipelines.shards.listing import splits_of_shards
+
+    return splits_of_shards(data) if split is None else [split]
 
 
 def _shards(data: str, split: str, *, whole: bool = True):

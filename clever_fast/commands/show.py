@@ -10,6 +10,7 @@ from clever_fast.errors import UserError
 from clever_fast.models.dense import patch
 from clever_fast.options import Execution
 from clever_fast.pipelines.manifest import open_manifest
+from clever_fast.pipelines.reading import open_file
 from clever_fast.show.images import Picture, pictures, read, spread
 
 Device = Literal["auto", "cuda", "cpu"]
@@ -114,9 +115,11 @@ def _pictures(found: TrainedEncoder, looking: Looking) -> list[Picture]:
     options = {"least": found.size, "size": looking.size, "multiple": patch(found.network)}
     if looking.image is not None:
         try:
-            return [read(looking.image.read_bytes(), looking.image.name, **options)]
+            with open_file(looking.image) as file:
+                data = file.read()
         except OSError as error:
             raise UserError(f"cannot read the image {looking.image}: {error.strerror}") from None
+        return [read(data, looking.image.name, **options)]
     return pictures(open_manifest(looking.data, split=looking.split, progress=True), looking.images, **options)
 
 
@@ -127,6 +130,7 @@ def _at_least_one(name: str, value: int) -> None:
 
 def _save(sheet: Any, out: Path) -> None:
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(out)
     except (OSError, ValueError) as error:  # ValueError: an unknown ending
         raise UserError(f"cannot write {out}: {error}") from None

@@ -4,6 +4,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from clever_fast.fields import COUNT, NOT_NEGATIVE, validate
+
 RESTARTS = 5  # times that a job whose process was killed goes back to the queue
 
 
@@ -30,6 +32,10 @@ class Job:
     account: str = ""
     warning: int = 120
     setup: str = ""
+
+    def __post_init__(self) -> None:
+        counts = dict.fromkeys(("nodes", "warning"), COUNT)
+        validate(self, "--", {**counts, **dict.fromkeys(("gpus_per_node", "cpus_per_task"), NOT_NEGATIVE)})
 
     @property
     def processes(self) -> int:
@@ -73,9 +79,9 @@ def slurm_script(job: Job, program: list[str], words: list[str], run: Path) -> s
 # - A process that was killed (exit code above 128) puts it back as well, at most {RESTARTS} times.
 # - A run that ended by itself, or with an error that a restart would repeat, ends the job with its exit code.
 
-{setup}step= requeue=
+{setup}step= requeue= cancelled=
 trap 'requeue=yes; kill -USR1 $step' USR1   # srun hands the signal to every process
-trap 'kill -TERM $step' TERM
+trap 'cancelled=yes; kill -TERM $step' TERM
 
 srun {cores}--kill-on-bad-exit=1 {command} &
 step=$!
@@ -85,7 +91,7 @@ while kill -0 "$step" 2>/dev/null; do       # a trap ended the wait, not the run
     wait "$step"; code=$?
 done
 
-if [ "$code" -gt 128 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {RESTARTS} ]; then
+if [ "$code" -gt 128 ] && [ -z "$cancelled" ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {RESTARTS} ]; then
     requeue=yes
 fi
 if [ -n "$requeue" ]; then

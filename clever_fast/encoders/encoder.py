@@ -88,6 +88,7 @@ class EncoderSource:
             raise UserError("name what to evaluate: either --run RUN or --weights FILE, not both")
         if self.weights is not None:
             network, parts, size, protocol = read_encoder(self.weights, self.backbone, self.network)
+            refuse_not_finite(network, self.weights)
             return TrainedEncoder(network, parts, size, str(self.weights), protocol)
         if self.run is None:
             raise UserError("name what to evaluate: either --run RUN or --weights FILE")
@@ -95,6 +96,7 @@ class EncoderSource:
             raise UserError(f"--backbone {self.backbone} belongs to --weights; a run knows its own")
         method, recipe, step = load_run(self.run)
         network = encoder_of(method, recipe, self.network).eval()
+        refuse_not_finite(network, self.run)
         origin = f"{self.run}, step {step}" + f", {self.network}" * bool(self.network)
         return TrainedEncoder(network, method.parts(), recipe.global_size, origin, recipe.method.protocol)
 
@@ -114,6 +116,17 @@ def load_encoder(source: str | Path, backbone: str | None = None, network: Netwo
     is_run = path.is_dir()
     run, weights = (path, None) if is_run else (None, path)
     return EncoderSource(run=run, weights=weights, backbone=backbone, network=network).load()
+
+
+def refuse_not_finite(network: nn.Module, source: Path) -> None:
+    """Raise UserError where a weight is NaN or infinite, as a number computed with it would mean nothing."""
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            count = int((~tensor.isfinite()).sum())
+            raise UserError(
+                f"{source}: {count:,} of {tensor.numel():,} values of {name} are not finite: take weights from before "
+                "the training failed"
+            )
 
 
 def untrained(run: Path) -> TrainedEncoder:

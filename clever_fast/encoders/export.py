@@ -67,8 +67,8 @@ def write_timm(path: Path, encoder: nn.Module, backbone: Backbone) -> str:
     """
     if not backbone.in_timm:
         raise UserError(f"timm has no network with the weights of {backbone}: use --format safetensors or onnx")
-    with _whole(path) as temporary:
-        torch.save(_state(encoder), temporary)
+    with _whole(path) as temporary, temporary.open("wb") as file:
+        torch.save(_state(encoder), file)
     return backbone.name
 
 
@@ -106,7 +106,8 @@ def _state(encoder: nn.Module) -> dict[str, torch.Tensor]:
 
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place once it is written."""
+    """A temporary file beside `path` that takes its place once it is written; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.touch()  # what cannot be written is known before the work
     try:

@@ -7,7 +7,6 @@ their tensors argparse.Namespace alone is let in.
 import argparse
 import json
 import re
-import zipfile
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from clever_fast import checkpoint
@@ -194,7 +193,7 @@ def _parts(heads: dict[str, Tensor], features: int) -> Parts:
 
 def _read_safetensors(path: Path, backbone: str | None, network: NetworkName | None) -> Read:
     try:
-        weights = load_file(path)
+        weights = load(path.read_bytes())
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is no whole safetensors file: {error}") from None
     about = path.with_suffix(".json")
@@ -219,7 +218,7 @@ def _load(path: Path) -> dict[str, Any]:
     """A pickled checkpoint's content on the CPU, without running anything in it."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            content = checkpoint.read_pickle(path)
     except Exception as error:  # torch, zipfile and pickle each have their own
         raise UserError(f"{path} holds no weights that can be read safely: {_reason(error)}") from None
     if not isinstance(content, dict):

@@ -13,15 +13,22 @@ from clever_fast import distributed, schedules
 from clever_fast.accelerator import Accelerator
 from clever_fast.data import LabelledBatch, LabelledBatches
 from clever_fast.encoders.encoder import TrainedEncoder
-from clever_fast.errors import UserError
 from clever_fast.evaluate import labelled, metrics
 from clever_fast.evaluate.features import features, for_linear
 from clever_fast.evaluate.heads import MOMENTUM, STD
 from clever_fast.evaluate.protocol import PROTOCOLS, Protocol, Report
 from clever_fast.evaluate.results import Row
+from clever_fast.fields import ABOVE_ZERO, COUNT, NOT_NEGATIVE, SEED, validate
 from clever_fast.ops import selection
 from clever_fast.pipelines.manifest import Manifest
 from clever_fast.progress import images_bar
+
+FINETUNING_BOUNDS = {
+    **dict.fromkeys(("epochs", "batch_size", "tests"), COUNT),
+    **dict.fromkeys(("lr", "backbone_lr"), ABOVE_ZERO),
+    "weight_decay": NOT_NEGATIVE,
+    "seed": SEED,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +63,7 @@ class Finetuning:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr", "backbone_lr", "tests"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be above 0")
+        validate(self, "", FINETUNING_BOUNDS)
 
     def under(self, protocol: Protocol, *, few: bool) -> "Finetuning":
         """These settings with the protocol's where there is None.

@@ -15,6 +15,7 @@ from clever_fast.errors import UserError
 from clever_fast.evaluate import metrics
 from clever_fast.evaluate.features import Labelled
 from clever_fast.evaluate.protocol import Protocol, Report
+from clever_fast.fields import ABOVE_ZERO, COUNT, SEED, validate
 from clever_fast.pipelines.parameters import Sampler
 from clever_fast.progress import images_bar
 
@@ -22,6 +23,13 @@ Share = tuple[Tensor, Tensor, int]  # a rank's features (n, D) and labels (n,) o
 
 MOMENTUM = 0.9
 STD = 0.01  # of the initial weights
+
+
+FITTING_BOUNDS = {
+    **dict.fromkeys(("epochs", "batch_size", "repetitions"), COUNT),
+    "lrs": ABOVE_ZERO,
+    "seed": SEED,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +58,9 @@ class Fitting:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "repetitions"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.lrs is not None and not (self.lrs and min(self.lrs) > 0):
-            raise UserError(f"learning rates of {list(self.lrs)}: give one or more above 0")
+        validate(self, "", FITTING_BOUNDS)
+        if self.lrs is not None and not self.lrs:
+            raise UserError("no learning rate is given: leave out --lrs, or give one or more above 0")
 
     def under(self, protocol: Protocol, *, published: bool) -> "Fitting":
         """These settings with the protocol's where there is None.

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,32 @@ class Results:
 def write(folder: Path, results: Results) -> list[Path]:
     """Write PROTOCOL.json, .csv, .md and .png into `folder`, and return their paths."""
     paths = [folder / f"{results.protocol}.{kind}" for kind in ("json", "csv", "md", "png")]
+    keep_earlier(paths)
     content = {"protocol": results.protocol, "title": results.title, **results.about, "rows": results.rows}
     paths[0].write_text(json.dumps(content, indent=2) + "\n")
-    with paths[1].open("w", newline="") as file:
+    with paths[1].open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for row in results.rows for key in row)))
         table.writeheader()
         table.writerows(results.rows)
-    paths[2].write_text(markdown(results))
+    paths[2].write_text(markdown(results), encoding="utf-8", errors="backslashreplace")
     draw(paths[3], results)
     return paths
+
+
+def keep_earlier(paths: Sequence[Path]) -> None:
+    """Move files that are there out of the way, all under one number, and say so."""
+    there = [path for path in paths if path.exists()]
+    if not there:
+        return
+    numbers = (number for number in count(1) if not any(_earlier(path, number).exists() for path in paths))
+    number = next(numbers)
+    for path in there:
+        path.rename(_earlier(path, number))
+    print(f"the earlier results are kept as {_earlier(there[0], number)}")
+
+
+def _earlier(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
 def pivot(results: Results) -> tuple[list[str], list[str], dict[tuple[str, str], Row]]:

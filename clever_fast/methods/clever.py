@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from clever_fast import ops
+from clever_fast.fields import COUNT, NOT_NEGATIVE, WITHIN, Bounds
 from clever_fast.methods.dino import Dino
 from clever_fast.methods.distillation import (
     freeze_last_layers,
@@ -53,6 +54,13 @@ class Clever(Dino):
     orthogonality_weight: float = 1.0
     preg_weight: float = 0.001
     orthogonality: Similarity = "cosine"
+
+    bounds: ClassVar[dict[str, Bounds]] = {
+        **Dino.bounds,
+        "separation_ratio": WITHIN,
+        "ef_prototypes": COUNT,
+        **dict.fromkeys(("invariance_weight", "orthogonality_weight", "preg_weight"), NOT_NEGATIVE),
+    }
 
     def build(self, backbone: Backbone, drop_path: float) -> "CleverMethod":
         return CleverMethod(self, backbone, drop_path)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from clever_fast import distributed, ops
+from clever_fast.fields import NOT_NEGATIVE, WITHIN, Bounds
 from clever_fast.methods.method import Batch, Method, Metric, Progress, split_width
 from clever_fast.methods.monitoring import PAIR_METRICS
 from clever_fast.methods.simsiam import SimSiam, features, similarity, spread
@@ -37,6 +38,12 @@ class Ddcl(SimSiam):
     invariance_weight: float = 1.0
     orthogonality_weight: float = 1.0
     preg_weight: float = 0.001
+
+    bounds: ClassVar[dict[str, Bounds]] = {
+        **SimSiam.bounds,
+        "separation_ratio": WITHIN,
+        **dict.fromkeys(("invariance_weight", "orthogonality_weight", "preg_weight"), NOT_NEGATIVE),
+    }
 
     def build(self, backbone: Backbone, drop_path: float) -> "DdclMethod":
         return DdclMethod(self, backbone, drop_path)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from clever_fast import ops, schedules
+from clever_fast.fields import ABOVE_ZERO, COUNT, NOT_NEGATIVE, SHARE, Bounds, validate
 from clever_fast.methods.distillation import (
     freeze_last_layers,
     student_and_teacher,
@@ -57,6 +58,16 @@ class Dino(MethodConfig):
     teacher_momentum: float = 0.996
     center_momentum: float = 0.9
     freeze_last_layer: int = 1
+
+    bounds: ClassVar[dict[str, Bounds]] = {
+        **dict.fromkeys(("prototypes", "hidden", "bottleneck"), COUNT),
+        **dict.fromkeys(("student_temp", "teacher_temp", "warmup_teacher_temp"), ABOVE_ZERO),
+        **dict.fromkeys(("warmup_teacher_temp_epochs", "freeze_last_layer"), NOT_NEGATIVE),
+        **dict.fromkeys(("teacher_momentum", "center_momentum"), SHARE),
+    }
+
+    def __post_init__(self) -> None:
+        validate(self, "recipe.method.", self.bounds)
 
     def build(self, backbone: Backbone, drop_path: float) -> "DinoMethod":
         return DinoMethod(self, backbone, drop_path)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clever_fast.fields import COUNT, Bounds, validate
 from clever_fast.methods.method import Batch, Method, MethodConfig, Metric, Progress
 from clever_fast.models import Backbone, Predictor, Projector
 from clever_fast.models.resnet import start_residuals_at_zero
@@ -36,6 +37,12 @@ class SimSiam(MethodConfig):
     hidden: int | None = None
     bottleneck: int = 512
     train_projector_bias: bool = False
+
+    least_images: ClassVar[int] = 2  # of a process: the projector's BatchNorm takes the spread over them
+    bounds: ClassVar[dict[str, Bounds]] = dict.fromkeys(("width", "hidden", "bottleneck"), COUNT)
+
+    def __post_init__(self) -> None:
+        validate(self, "recipe.method.", self.bounds)
 
     def build(self, backbone: Backbone, drop_path: float) -> "SimSiamMethod":
         return SimSiamMethod(self, backbone, drop_path)

@@ -51,6 +51,7 @@ class Backbone:
         label: as papers write it; the name where empty.
         in_timm: `timm.create_model(name, num_classes=0)` takes the same weights.
         drop_path: the student's stochastic depth rate in the released recipes; the teacher's is always 0.
+        patch: pixels that the sides of its images are a multiple of.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Backbone:
     label: str = ""
     in_timm: bool = False
     drop_path: float = 0.0
+    patch: int = 1
 
     def __str__(self) -> str:
         return self.name

@@ -72,11 +72,15 @@ def vit(
 
 
 VITS = (
-    Backbone("vit_tiny_patch16_224", partial(vit, 192, 12, 3), "ViT-T/16", in_timm=True, drop_path=0.1),
-    Backbone("vit_small_patch16_224", partial(vit, 384, 12, 6), "ViT-S/16", in_timm=True, drop_path=0.1),
-    Backbone("vit_base_patch16_224", partial(vit, 768, 12, 12), "ViT-B/16", in_timm=True, drop_path=0.1),
-    Backbone("vit_small_patch8_224", partial(vit, 384, 12, 6, patch_size=8), "ViT-S/8", in_timm=True, drop_path=0.1),
-    Backbone("vit_base_patch8_224", partial(vit, 768, 12, 12, patch_size=8), "ViT-B/8", in_timm=True, drop_path=0.1),
+    Backbone("vit_tiny_patch16_224", partial(vit, 192, 12, 3), "ViT-T/16", in_timm=True, drop_path=0.1, patch=16),
+    Backbone("vit_small_patch16_224", partial(vit, 384, 12, 6), "ViT-S/16", in_timm=True, drop_path=0.1, patch=16),
+    Backbone("vit_base_patch16_224", partial(vit, 768, 12, 12), "ViT-B/16", in_timm=True, drop_path=0.1, patch=16),
+    Backbone(
+        "vit_small_patch8_224", partial(vit, 384, 12, 6, patch_size=8), "ViT-S/8", in_timm=True, drop_path=0.1, patch=8
+    ),
+    Backbone(
+        "vit_base_patch8_224", partial(vit, 768, 12, 12, patch_size=8), "ViT-B/8", in_timm=True, drop_path=0.1, patch=8
+    ),
     # for tests, and for pretraining within minutes on a CPU
-    Backbone("vit_mini_patch8", partial(vit, 96, 4, 3, patch_size=8, image_size=64), "small ViT"),
+    Backbone("vit_mini_patch8", partial(vit, 96, 4, 3, patch_size=8, image_size=64), "small ViT", patch=8),
 )

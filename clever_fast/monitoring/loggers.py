@@ -36,6 +36,9 @@ def open_loggers(names: tuple[Logger, ...] | None, folder: Path, start_step: int
             return [_tensorboard(folder, start_step)]
         except ImportError:
             return []
+        except UnicodeEncodeError:  # TensorBoard takes no other names of folders
+            print(f"note: TensorBoard writes into no folder whose name is not UTF-8, such as {folder}: it is left out")
+            return []
     return [_open(name, folder, start_step) for name in dict.fromkeys(names)]
 
 

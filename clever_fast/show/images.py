@@ -1,20 +1,20 @@
 """Single images for pictures: read, resized, normalised, named."""
 
-import io
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from clever_fast.errors import UserError
 from clever_fast.pipelines.contact_sheet import Tile
 from clever_fast.pipelines.manifest import Manifest
+from clever_fast.pipelines.reading import read_pixels
 from clever_fast.pipelines.views import MEAN, STD
 
+ELONGATED = 8  # times the shorter side; of longer images the middle is seen, or a line of pixels fills the memory
 LARGEST = 480  # pixels of the shorter side, where no size is asked for: DINO's for its attention maps
 
 
@@ -35,7 +35,7 @@ class Picture:
 def read(
     data: bytes, name: str, *, least: int, size: int | None, multiple: int = 1, label: str | None = None
 ) -> Picture:
-    """An image at its own proportions.
+    """An image at its own proportions; of one more than 8 times as long as wide, the middle.
 
     Args:
         data: the encoded image.
@@ -48,19 +48,28 @@ def read(
     Raises:
         UserError: it cannot be decoded.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as file:
-            image = ImageOps.exif_transpose(file).convert("RGB")
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the image {name}: {error}") from None
+    image = Image.fromarray(read_pixels(data, name))
     width, height = image.size
-    shorter = size or max(least, min(width, height, LARGEST))
-    scale = shorter / min(width, height)
+    image = middle(image, ELONGATED)
+    cut = image.size != (width, height)
+    shorter = size or max(least, min(*image.size, LARGEST))
+    scale = shorter / min(image.size)
     if scale != 1:
-        image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+        image = image.resize(tuple(round(side * scale) for side in image.size), Image.Resampling.BICUBIC)
     image = image.crop((0, 0, *(side // multiple * multiple or side for side in image.size)))
     shown = "" if image.size == (width, height) else f", seen at {image.width} x {image.height}"
+    shown = shown.replace("seen", "its middle seen") if cut else shown
     return Picture(image, (*((label,) if label else ()), name, f"{width} x {height} px{shown}"))
+
+
+def middle(image: Image.Image, most: float) -> Image.Image:
+    """The middle of an image whose longer side is more than `most` times the shorter; others as they are."""
+    width, height = image.size
+    limit = round(most * min(width, height))
+    if max(width, height) <= limit:
+        return image
+    left, top = max(0, width - limit) // 2, max(0, height - limit) // 2
+    return image.crop((left, top, left + min(width, limit), top + min(height, limit)))
 
 
 def pictures(manifest: Manifest, count: int, **options: Any) -> list[Picture]:

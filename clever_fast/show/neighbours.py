@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from clever_fast.accelerator import Accelerator
 from clever_fast.errors import UserError
 from clever_fast.evaluate.features import features
-from clever_fast.pipelines.contact_sheet import FAINT, INK, Tile, sheet_of
+from clever_fast.pipelines.contact_sheet import FAINT, INK, Tile, contain, sheet_of
 from clever_fast.pipelines.manifest import Manifest
-from clever_fast.show.images import read
+from clever_fast.pipelines.reading import read_pixels
 
 CELL = 104  # pixels: a sheet has many images
 RIGHT = (20, 120, 60)  # the colour of a class name that is the query's
@@ -80,6 +80,6 @@ def _features(encoder: nn.Module, manifest: Manifest, size: int, accelerator: Ac
 
 def _tile(manifest: Manifest, row: int, score: float | None, wanted: str | None = None) -> Tile:
     name = manifest.classes[manifest.labels[row]]
-    image = read(manifest.read(row), manifest.paths[row], least=1, size=CELL).image
+    image = contain(Image.fromarray(read_pixels(manifest.read(row), manifest.paths[row])), CELL)
     lines: Sequence[str] = (name[:16],) if score is None else (name[:16], f"{score:.3f}")
     return Tile(image, lines, INK if wanted is None else RIGHT if name == wanted else FAINT)

@@ -16,12 +16,12 @@ Record = dict[str, Any]  # "point": values of the grid's fields; "accuracy": per
 def write(records: list[Record], folder: Path) -> str:
     """Write table.md, scores.csv, scores.json (one row a run) and plot.png; returns the table with where they are."""
     text = table(records)
-    (folder / "table.md").write_text(text + "\n")
+    (folder / "table.md").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     (folder / "scores.json").write_text(json.dumps(records, indent=2) + "\n")
     rows = [
         r["point"] | r["accuracy"] | {name: r[name] for name in ("k", "epochs", "loss", "seconds")} for r in records
     ]
-    with (folder / "scores.csv").open("w", newline="") as file:
+    with (folder / "scores.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

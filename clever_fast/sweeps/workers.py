@@ -29,8 +29,8 @@ class Outcome(NamedTuple):
 def work(trials: list[Trial], devices: list[str | None]) -> Iterator[Outcome]:
     """Run `trials` in order, one process a device (None: whatever there is); yields each as it ends.
 
-    A run that fails does not stop the others. SIGINT, SIGTERM and SIGUSR1 are handed to the processes, which save and
-    leave; no other is started then.
+    A run that fails does not stop the others. SIGINT, SIGTERM, SIGHUP and SIGUSR1 are handed to the processes, which
+    save and leave; no other is started then.
     """
     waiting, running, free, stopping = list(trials), {}, list(devices), False
 
@@ -40,7 +40,7 @@ def work(trials: list[Trial], devices: list[str | None]) -> Iterator[Outcome]:
         for process, _, _ in running.values():
             process.send_signal(signal.SIGTERM)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         while running or (waiting and not stopping):

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from clever_fast.pipelines.indexing import Rows, silent_codecs
+from clever_fast.pipelines.indexing import Rows
 from clever_fast.pipelines.listing import EXTENSIONS
+from clever_fast.pipelines.reading import silent_codecs
 from clever_fast.pipelines.shards.archive import ArchiveError, Member, members
 from clever_fast.pipelines.shards.listing import Shards
 from clever_fast.pipelines.shards.storage import PIECE

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clever_fast.errors import UserError
-from clever_fast.pipelines.listing import SPLITS, subfolders
+from clever_fast.pipelines.listing import SPELLINGS, SPLITS, subfolders
 from clever_fast.pipelines.shards.storage import Local, Remote, as_url
 
 INDEX = "shards.json"
@@ -45,7 +45,8 @@ def find_shards(data: Path | str, split: str, *, whole: bool = True) -> Shards |
     if (url or str(data)).endswith(".tar"):
         folder, _, pattern = (url or str(data)).rpartition("/")
         return _named(Remote(folder) if url else Local(Path(folder or ".")), _expand(pattern))
-    places = [f"{url or data}/{name}" for name in SPLITS.get(split, (split,))] + [url or str(data)]
+    names = [name for wanted in SPLITS.get(split, (split,)) for name in SPELLINGS.get(wanted, (wanted,))]
+    places = [f"{url or data}/{name}" for name in (SPLITS.get(split, (split,)) if url else names)] + [url or str(data)]
     for place in places:
         if url is None and (not Path(place).is_dir() or subfolders(Path(place))):
             continue
@@ -58,6 +59,17 @@ def find_shards(data: Path | str, split: str, *, whole: bool = True) -> Shards |
     if others:
         raise UserError(f"{data} has shards of {' and '.join(others)}, but none of {split}")
     return None
+
+
+def splits_of_shards(data: Path | str) -> list[str]:
+    """The splits of which a folder holds shards, `train` for one without splits and for what is no folder."""
+    if as_url(data) or not Path(data).is_dir():
+        return ["train"]
+    found = [s for s in SPELLINGS if any(any(Path(data, name).glob("*.tar")) for name in SPELLINGS[s])]
+    if not found:
+        names = [path.name for path in Path(data).glob("*.tar")]
+        found = [split for split, words in NAMED.items() if any(_says(name, words) for name in names)]
+    return found or ["train"]
 
 
 def read_index(store: Local | Remote) -> dict[str, Any] | None:

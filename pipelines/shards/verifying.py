@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from clever_fast.pipelines.indexing import decoder
+from clever_fast.pipelines.reading import decoder
 from clever_fast.pipelines.shards.indexing import index_shards
 from clever_fast.pipelines.shards.listing import Shards
 from clever_fast.pipelines.shards.storage import checksum

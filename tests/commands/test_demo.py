@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import signal
 
 from clever_fast import checkpoint
 from clever_fast.cli import main
@@ -30,5 +31,25 @@ def test_demo_does_not_overwrite_what_is_no_demo(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("mine")
     assert main(["demo", "--out", str(tmp_path)]) == 2
-    assert "something else" in capsys.readouterr().err
+    assert "was not made by a demo" in capsys.readouterr().err
     assert (tmp_path / "run" / "thesis.txt").read_text() == "mine"
+
+
+def test_demo_does_not_overwrite_somebodys_run(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / metrics.LOG).write_text("")  # as every run has
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert (tmp_path / "run" / metrics.LOG).exists()
+
+
+def test_demo_stops_where_it_is_told_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "IMAGES", demo.IMAGES | {"per_class": 13, "val_per_class": 3, "size": 32})
+    trained = []
+
+    def train(*arguments):
+        trained.append(arguments)
+        monkeypatch.setattr(demo, "stopped_by", lambda: signal.SIGINT)
+
+    monkeypatch.setattr(demo, "train", train)
+    assert main(["demo", "--out", str(tmp_path), "--epochs", "2"]) == 130
+    assert len(trained) == 1

@@ -93,7 +93,7 @@ def test_only_a_killed_process_is_tried_again_and_not_for_ever(tmp_path, code, r
     [
         (["--slurm", "--nodes", "3", "--", *PRETRAIN, "--run", "r"], "choose a multiple of 24"),
         (["--slurm", "--nodes", "0", "--", *PRETRAIN, "--run", "r"], "--nodes is 0"),
-        (["--slurm", "--gpus_per_node", "-1", "--", *PRETRAIN, "--run", "r"], "0 or more"),
+        (["--slurm", "--gpus_per_node", "-1", "--", *PRETRAIN, "--run", "r"], "must be at least 0"),
         (["--slurm", "--", "evaluate", "knn"], "begins with pretrain"),
         (["--slurm"], "begins with pretrain"),
         (["--", *PRETRAIN], "--slurm"),

@@ -96,7 +96,7 @@ def test_bad_clips_are_skipped_and_the_others_scored(clips, run, tmp_path, capsy
     words = ["evaluate", "video", "--data", str(data), "--run", str(run), "--size", "64", "--out", str(tmp_path / "o")]
     assert main(words) == 2
     first, last = capsys.readouterr().err.splitlines()
-    assert f"skipped clip00: {bad} cannot be read" in first
+    assert f"skipped clip00: cannot read the image {bad}: truncated" in first
     assert "skipped 1 of 2 clips (clip00): the scores are of the other 1" in last
     assert {row["clip"] for row in json.loads((tmp_path / "o/video.json").read_text())["objects"]} == {"clip01"}
     (data / "Annotations/480p/clip01/00000.png").unlink()

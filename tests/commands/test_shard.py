@@ -29,7 +29,15 @@ def test_build_verify_index(folder, tmp_path, capsys):
     assert main(["shard", "build", str(folder), str(out), "--name", "toy"]) == 0
     assert lines(capsys)[0] == f"{out}/train: 3 images in 1 shards, of which 1 were there"
     assert main(["shard", "verify", str(out)]) == 0
-    assert lines(capsys) == [f"{out}/train: 1 shards, 3 sound images, 0 faults"]
+    both = [f"{out}/train: 1 shards, 3 sound images, 0 faults", f"{out}/val: 1 shards, 2 sound images, 0 faults"]
+    assert lines(capsys) == both
+    assert main(["shard", "verify", str(out), "--split", "val"]) == 0
+    assert lines(capsys) == both[1:]
+    assert main(["shard", "index", str(out)]) == 0
+    assert [line for line in lines(capsys) if "images" in line] == [
+        f"{out}/train: 3 images, 2 classes, 0 unreadable",
+        f"{out}/val: 2 images, 2 classes, 0 unreadable",
+    ]
     assert main(["shard", "index", str(out), "--split", "val"]) == 0
     assert lines(capsys) == [
         f"{out}/val: 2 images, 2 classes, 0 unreadable",
@@ -40,6 +48,14 @@ def test_build_verify_index(folder, tmp_path, capsys):
     for data in (folder, out):
         assert main(["preview", str(data), "--out", str(tmp_path / f"{data.name}.png"), "--policy", "baug"]) == 0
     assert (tmp_path / "data.png").read_bytes() == (tmp_path / "out.png").read_bytes()
+
+
+def test_a_damaged_val_fails_as_well(folder, tmp_path, capsys):
+    main(["shard", "build", str(folder), str(tmp_path / "out"), "--name", "toy"])
+    shard = tmp_path / "out" / "val" / "toy-val-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:-1024])
+    assert main(["shard", "verify", str(tmp_path / "out")]) == 1
+    assert "toy-val-000000.tar: " in capsys.readouterr().out
 
 
 def test_verify_fails_on_a_fault(folder, tmp_path, capsys):

@@ -118,7 +118,7 @@ def test_bad_input(run, capsys, monkeypatch):
         return capsys.readouterr().err
 
     assert "does not end in .onnx" in refused("--format", "onnx", "--out", folder / "a.pth")
-    assert "cannot write" in refused("--out", folder / "nowhere" / "a.safetensors")
+    assert "cannot write" in refused("--out", folder / "encoder.json" / "a.safetensors")
     assert "Got value: torchscript" in refused("--format", "torchscript", "--out", folder / "a.pth")
     assert "either --run RUN or --weights FILE" in refused("--run", folder, "--out", folder / "a.safetensors")
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)

@@ -10,7 +10,7 @@ import pytest
 from nvidia.dali import fn, pipeline_def
 
 from clever_fast.errors import UserError
-from clever_fast.pipelines import indexing, manifest, manifest_file
+from clever_fast.pipelines import manifest, manifest_file, reading
 from clever_fast.pipelines.listing import find_split
 from clever_fast.pipelines.manifest import open_manifest
 from tests.images import encode, photograph, readable, rotated, unreadable
@@ -125,7 +125,7 @@ def test_an_interrupted_index_goes_on(folder, monkeypatch):
         raise KeyboardInterrupt
 
     write(folder, {"cat/z.jpg": b"not an image"})
-    monkeypatch.setattr(indexing, "_reason", interrupt)
+    monkeypatch.setattr(reading, "_reason", interrupt)
     with pytest.raises(KeyboardInterrupt):
         open_manifest(folder)
     header, rows = manifest_file.load(folder / ".clever_fast/manifest.tsv")

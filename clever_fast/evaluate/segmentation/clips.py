@@ -6,7 +6,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from clever_fast.errors import UserError
-from clever_fast.evaluate.segmentation.masks import images_in, read_mask, size_of
+from clever_fast.evaluate.segmentation.masks import images_in, mask_pixels, read_mask
+from clever_fast.pipelines.reading import size_of
 
 LISTS = ("ImageSets/2017/val.txt", "ImageSets/480p/val.txt", "ImageSets/2016/val.txt")
 FRAMES, MASKS = "JPEGImages/480p", "Annotations/480p"
@@ -69,6 +70,8 @@ def check(clip: Clip, patch: int) -> None:
         raise UserError(f"{clip.first_mask} is missing: the first frame needs a mask")
     if len(clip.frames) < 2:
         raise UserError(f"{clip.frames[0]} is the only frame: there is nothing to segment")
+    if clip.truth and len(clip.frames) < 3:
+        raise UserError(f"{clip.name} has two frames: the first is given, and DAVIS scores no last one")
     _check_numbers(clip.frames)
     bare = [frame for frame in clip.frames if clip.truth and frame.stem not in clip.truth]
     if bare:
@@ -76,8 +79,9 @@ def check(clip: Clip, patch: int) -> None:
     size = size_of(clip.frames[0])
     if min(size) < patch:
         raise UserError(f"{clip.frames[0]} is {size[0]} x {size[1]} pixels, smaller than a patch of {patch}")
-    for path in (*clip.frames[1:], clip.first_mask, *clip.truth.values()):
-        other = size_of(path)
+    masks = {clip.first_mask, *clip.truth.values()}
+    for path in (*clip.frames[1:], *sorted(masks)):
+        other = mask_pixels(path).shape[1::-1] if path in masks else size_of(path)
         if other != size:
             raise UserError(
                 f"{path} is {other[0]} x {other[1]} pixels, its clip's first frame {size[0]} x {size[1]}: "
@@ -98,8 +102,7 @@ def _official(data: Path, name: str) -> Clip:
 
 def _clip_name(line: str) -> str:
     """DAVIS-2017 lists names, DAVIS-2016 pairs of files: /JPEGImages/480p/bear/00000.jpg /Annotations/..."""
-    first = line.split()[0]
-    return Path(first).parent.name if "/" in first else first
+    return Path(line.strip().split(" /")[0]).parent.name if "/" in line else line.strip()
 
 
 def _check_numbers(frames: list[Path]) -> None:

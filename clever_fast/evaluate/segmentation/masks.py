@@ -4,13 +4,14 @@ import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from clever_fast.errors import UserError
+from clever_fast.pipelines.listing import EXTENSIONS
+from clever_fast.pipelines.reading import open_file, read_file
 
 VOID = 255  # of a mask with several objects: belongs to none and is not scored
 MOST = 255  # objects that an indexed mask can tell apart
-ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 def palette() -> np.ndarray:
@@ -30,11 +31,7 @@ def read_mask(path: Path, objects: int | None = None) -> np.ndarray:
     Raises:
         UserError: it cannot be read, is a colour picture, or holds more than 255 objects.
     """
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as a mask: {error}") from None
+    pixels = mask_pixels(path)
     if pixels.ndim == 3:
         colours = pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1]
         if (colours != colours[..., :1]).any():
@@ -54,7 +51,7 @@ def images_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(
-        (path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.name[0] != "."), key=_in_order
+        (path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.name[0] != "."), key=_in_order
     )
 
 
@@ -63,30 +60,29 @@ def _in_order(path: Path) -> list[str | int]:
     return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", path.stem)]
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """(width, height) out of the file's header.
+def mask_pixels(path: Path, mode: str | None = None) -> np.ndarray:
+    """The values of a mask as they are stored, or in one of Pillow's modes, turned upright as its EXIF says.
+
+    A reader of pictures would turn an indexed mask into colours.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        with open_file(path) as file, Image.open(file) as image:
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(upright.convert(mode) if mode else upright)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as a mask: {error}") from None
 
 
 def read_image(path: Path) -> Image.Image:
-    """RGB.
+    """RGB, as training sees it.
 
     Raises:
         UserError: it cannot be read.
     """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+    return Image.fromarray(read_file(path))
 
 
 def write_mask(path: Path, mask: np.ndarray) -> None:

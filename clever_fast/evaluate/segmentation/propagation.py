@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clever_fast.errors import UserError
+from clever_fast.fields import ABOVE_ZERO, COUNT, NOT_NEGATIVE, validate
 
 TILE = 13  # side, in positions, of the tiles that share one matrix product; 10 to 18 are alike, and 52 is 4 of it
 
@@ -23,7 +23,7 @@ class Propagation:
         temperature: of a vote's weight, exp(cosine similarity / temperature).
 
     Raises:
-        UserError: previous or radius is below 0, or neighbours below 1.
+        UserError: previous or radius is below 0, neighbours below 1, or the temperature not above 0.
     """
 
     previous: int = 7
@@ -32,9 +32,8 @@ class Propagation:
     temperature: float = 0.1
 
     def __post_init__(self):
-        for name, least in (("previous", 0), ("radius", 0), ("neighbours", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        bounds = {"previous": NOT_NEGATIVE, "radius": NOT_NEGATIVE, "neighbours": COUNT, "temperature": ABOVE_ZERO}
+        validate(self, "", bounds)
 
 
 @torch.no_grad()

@@ -15,8 +15,9 @@ from clever_fast.accelerator import Accelerator
 from clever_fast.errors import UserError
 from clever_fast.evaluate.segmentation.bilateral import bilateral_solver
 from clever_fast.evaluate.segmentation.maps import Maps, normalised
-from clever_fast.evaluate.segmentation.masks import images_in, read_image, size_of
+from clever_fast.evaluate.segmentation.masks import images_in, mask_pixels, read_image
 from clever_fast.evaluate.segmentation.tokencut import tokencut
+from clever_fast.pipelines.reading import size_of
 
 BETA = 0.3  # squared, of the F-measure
 LEVELS = np.arange(255) / 255  # at which a map is cut for the F-measure
@@ -95,21 +96,18 @@ def check(pair: Pair, patch: int) -> None:
         raise UserError(f"{pair.image} is {size[0]} x {size[1]} pixels, smaller than a patch of {patch}")
     if not pair.truth.is_file():
         raise UserError(f"{pair.truth} is missing: {pair.image.name} has no mask")
-    if size_of(pair.truth) != size:
-        other = size_of(pair.truth)
+    truth = read_truth(pair.truth)
+    other = truth.shape[::-1]
+    if other != size:
         raise UserError(f"{pair.truth} is {other[0]} x {other[1]} pixels, its image {size[0]} x {size[1]}")
     read_image(pair.image)
-    if not read_truth(pair.truth).any():
+    if not truth.any():
         raise UserError(f"{pair.truth} is all black: it must mark an object")
 
 
 def read_truth(path: Path) -> np.ndarray:
     """(H, W) bool: whatever is not black, as in TokenCut; of lossy files whatever is nearer to white."""
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a mask: {error}") from None
+    pixels = mask_pixels(path, "L")
     return pixels > (127 if path.suffix.lower() in LOSSY else 0)
 
 

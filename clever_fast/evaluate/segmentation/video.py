@@ -16,8 +16,9 @@ from clever_fast.accelerator import Accelerator
 from clever_fast.evaluate.segmentation.boundaries import Statistics, boundary_accuracy, region_similarity, statistics
 from clever_fast.evaluate.segmentation.clips import Clip
 from clever_fast.evaluate.segmentation.maps import Maps, normalised
-from clever_fast.evaluate.segmentation.masks import read_image, read_mask, size_of
+from clever_fast.evaluate.segmentation.masks import read_image, read_mask
 from clever_fast.evaluate.segmentation.propagation import Propagation, propagate
+from clever_fast.pipelines.reading import size_of
 
 STEP = 64  # the longer side is cut down to a multiple of it
 BATCH = {"cpu": 2, "cuda": 16}  # frames that the network sees at once

@@ -188,7 +188,7 @@ def spoil_truth(clip):
 
 def spoil_frame(clip):
     clip.frames[2].write_bytes(b"no image")
-    return rf"{clip.frames[2]} cannot be read"
+    return rf"{clip.frames[2]}: not an image"
 
 
 def spoil_all_frames(clip):

@@ -10,10 +10,10 @@ import pytest
 
 from clever_fast.errors import UserError
 from clever_fast.pipelines.evaluation import EvaluationLoader
-from clever_fast.pipelines.indexing import decoder, header_reader, silent_codecs
 from clever_fast.pipelines.manifest import open_manifest
 from clever_fast.pipelines.policies import CAUG_PLUS
 from clever_fast.pipelines.pretraining import PretrainingLoader
+from clever_fast.pipelines.reading import decoder, header_reader, silent_codecs
 from clever_fast.pipelines.shards.building import build_shards
 from clever_fast.pipelines.shards.listing import find_shards
 from clever_fast.pipelines.shards.verifying import verify
@@ -190,7 +190,7 @@ BAD = {
     "/climbs.cls": "its path climbs out of the archive",
     "link.jpg": "a symbolic link",
     "html.jpg": "not an image, starts with b'<html><body>'",
-    "gif.jpg": "GIF, which DALI does not decode",
+    "gif.jpg": "GIF, which DALI does not decode: convert it to JPEG or PNG",
     "empty.jpg": "empty file",
     "word.cls": "its label 'cat' is not a whole number",
     "negative.cls": "its label '-1' is not a whole number",
