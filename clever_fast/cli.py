@@ -1,14 +1,13 @@
 """`clever-fast`: one command a module of `clever_fast.commands`, imported when it is called."""
 
 import os
-import signal
 import sys
 from importlib import import_module
 from typing import Any
 
 from clever_fast.environment import OPENMP_SPINS
 from clever_fast.errors import UserError
-from clever_fast.terminal import exit_code, interruptible, lasting_streams
+from clever_fast.terminal import exit_code, interruptible, lasting_streams, leaving_at_once, stopped
 
 COMMANDS = {
     "demo": "synthesize images, pretrain a small CLeVER, resume it, evaluate it, and show what happened",
@@ -65,7 +64,7 @@ def main(words: list[str] | None = None) -> int:
             return 2
         except KeyboardInterrupt as error:
             code = exit_code(error)
-            print(f"clever-fast: stopped by {signal.Signals(code - 128).name}", file=sys.stderr)
+            print(stopped(code - 128), end="", file=sys.stderr)
             return code
         except ConnectionError as error:  # a remote store that does not answer
             print(f"clever-fast: {error}", file=sys.stderr)
@@ -85,13 +84,15 @@ def _run(words: list[str]) -> Any:
     if name is None:
         near = [n for n in COMMANDS if n.split()[0] == words[0]] or COMMANDS
         raise UserError(f"no command {' '.join(words[:2])!r}; the commands are {', '.join(near)}")
-    module, rest = import_module(f"clever_fast.commands.{name.split()[0]}"), words[len(name.split()) :]
+    with leaving_at_once():
+        module, rest = import_module(f"clever_fast.commands.{name.split()[0]}"), words[len(name.split()) :]
     function = getattr(module, name.split()[-1])
     if name in ("pretrain", "profile", "sweep", "launch", "watch"):  # which hand words on, or take any number of them
         return function(rest)
     if name == "recipes" and not rest:  # at once: the parser of options takes torch
         return function()
-    from clever_fast.command_line import call
+    with leaving_at_once():
+        from clever_fast.command_line import call
 
     return call(function, rest, prog=f"clever-fast {name}")
 

@@ -111,6 +111,32 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Within, the signals that stop a process end it there and then: an exception in the middle of an import of C++
+    would abort it."""
+
+    def handle(number: int, _frame: object) -> None:
+        os.write(2, stopped(number).encode())
+        os._exit(128 + number)
+
+    before: dict[int, Any] = {}
+    with suppress(ValueError):  # not the main thread
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stopped(number: int) -> str:
+    """The one line of a command that a signal has ended."""
+    return f"clever-fast: stopped by {signal.Signals(number).name}\n"
+
+
 def exit_code(error: KeyboardInterrupt) -> int:
     """What a shell expects of a process that a signal has ended; from here on no other signal ends it half-way."""
     with suppress(ValueError):

@@ -52,13 +52,17 @@ def index_images(root: Path, listing: Listing, rows: Rows, *, known: Rows, threa
     threads = threads or len(os.sched_getaffinity(0))
     bar = images_bar("indexing", len(listing.paths), shown=progress)
     with silent_codecs(), ThreadPoolExecutor(threads) as pool, bar as advance:
-        for start in range(0, len(listing.paths), CHUNK):
-            paths = listing.paths[start : start + CHUNK]
-            for i, (path, (*numbers, reason)) in enumerate(zip(paths, pool.map(examine, paths)), start):
-                rows.numbers[i] = listing.labels[i], *numbers
-                rows.paths.append(path)
-                rows.reasons.append(reason)
-                advance()
+        try:
+            for start in range(0, len(listing.paths), CHUNK):
+                paths = listing.paths[start : start + CHUNK]
+                for i, (path, (*numbers, reason)) in enumerate(zip(paths, pool.map(examine, paths)), start):
+                    rows.numbers[i] = listing.labels[i], *numbers
+                    rows.paths.append(path)
+                    rows.reasons.append(reason)
+                    advance()
+        except BaseException:  # told to stop: the files that are waiting are not looked at first
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return time.perf_counter() - started
 
 

@@ -12,6 +12,7 @@ from clever_fast.pipelines.reading import read_pixels
 from clever_fast.pipelines.views import by_crop
 
 LINES = 5  # of text under a crop
+LEAST = 4 * (CELL + GAP)  # pixels of a policy's name and at most two lines beside it
 LARGE, SMALL = ImageFont.load_default(26), ImageFont.load_default(14)
 
 
@@ -27,7 +28,7 @@ def contact_sheet(
     row_height = CELL + LINES * LINE + GAP + 8
     block_height = HEADER + count * row_height + GAP
     run = f"seed {seed}, epoch {epoch}"
-    width = max(columns * (CELL + GAP) - GAP, *(int(sum(_title(policy, run)[1:])) for policy in policies)) + 2 * MARGIN
+    width = max(columns * (CELL + GAP) - GAP, LEAST) + 2 * MARGIN
     sheet = Image.new("RGB", (width, MARGIN + len(policies) * block_height), PAPER)
     for block, policy in enumerate(policies):
         top = MARGIN + block * block_height
@@ -68,19 +69,24 @@ def describe(drawn: dict, area: float) -> list[str]:
     return [", ".join(parts) for parts in (shape, geometry, light, colour, last) if parts]
 
 
-def _title(policy: Policy, run: str) -> tuple[str, float, float]:
-    """The line beside a policy's name, where it begins right of the margin, and its length in pixels."""
+def _title(policy: Policy, run: str, width: float) -> tuple[float, str]:
+    """Where the lines beside a policy's name begin, right of the margin, and the lines, folded to end at `width`."""
     steps = dict.fromkeys(type(step).__name__ for view in policy.views for step in view.augmentations)
-    text = ", ".join(["RandomResizedCrop", "flip", *steps]) + f"; {run}"
-    left = max(CELL + GAP, LARGE.getlength(policy.name.upper()) + 2 * GAP)
-    return text, left, SMALL.getlength(text)
+    left, lines = max(CELL + GAP, LARGE.getlength(policy.name.upper()) + 2 * GAP), [""]
+    for word in (", ".join(["RandomResizedCrop", "flip", *steps]) + f"; {run}").split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and SMALL.getlength(longer) > width - left:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return left, "\n".join(lines)
 
 
 def _write_header(sheet: Image.Image, policy: Policy, top: int, run: str) -> None:
     draw = ImageDraw.Draw(sheet)
-    text, left, _ = _title(policy, run)
+    left, text = _title(policy, run, sheet.width - 2 * MARGIN)
     draw.text((MARGIN, top), policy.name.upper(), INK, LARGE)
-    draw.text((MARGIN + left, top + 10), text, FAINT, SMALL)
+    draw.multiline_text((MARGIN + left, top + 2 if "\n" in text else top + 10), text, FAINT, SMALL, spacing=2)
     names = ["original"]
     for kind, views in (("global", policy.views[:2]), ("local", policy.views[2:])):
         crops = [view for view in views for _ in range(view.count)]

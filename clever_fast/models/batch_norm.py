@@ -6,6 +6,9 @@ from torch import Tensor, nn
 from torch.distributed import _functional_collectives as collectives
 from torch.nn.modules.batchnorm import _BatchNorm
 
+# torch before 2.14 has the second name only, and later ones warn of it in every process
+gather = getattr(collectives, "all_gather_single", None) or collectives.all_gather_tensor
+
 
 class SharedBatchNorm(_BatchNorm):
     """BatchNorm whose statistics, in training, are those of the equally large batches of all processes.
@@ -48,7 +51,7 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         variance, mean = torch.var_mean(_full(x), _all_but_channels(x), correction=0)
-        ranks = collectives.all_gather_tensor(torch.stack([mean, variance])[None], 0, dist.group.WORLD)
+        ranks = gather(torch.stack([mean, variance])[None], 0, dist.group.WORLD)
         means, variances = collectives.wait_tensor(ranks).unbind(1)  # (R, C); waits on the stream, not on the host
         mean = means.mean(0)
         variance = variances.mean(0) + (means - mean).square().mean(0)

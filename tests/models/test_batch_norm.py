@@ -87,3 +87,11 @@ def test_a_network_keeps_its_tensors_and_names():
     assert list(shared.state_dict()) == list(network.state_dict())
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(shared.eval()(x), network.eval()(x))  # statistics that are given need no process
+
+
+def test_no_name_that_torch_warns_of_is_called():
+    import inspect
+
+    from clever_fast.models import batch_norm
+
+    assert "deprecated" not in inspect.getsource(batch_norm.gather)

@@ -6,8 +6,9 @@ from PIL import Image
 
 from clever_fast.commands.preview import preview
 from clever_fast.errors import UserError
+from clever_fast.pipelines import preview as preview_module
 from clever_fast.pipelines.manifest import open_manifest
-from clever_fast.pipelines.policies import CAUG, CAUG_PLUS
+from clever_fast.pipelines.policies import CAUG, CAUG_PLUS, POLICIES
 from clever_fast.pipelines.pretraining import MEAN, STD, PretrainingLoader
 from clever_fast.pipelines.preview import CELL, GAP, HEADER, MARGIN, contact_sheet, describe
 from clever_fast.pipelines.views import by_crop
@@ -77,8 +78,17 @@ def test_the_command_writes_a_png(folder, tmp_path, capsys):
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == 2 * MARGIN + 11 * (CELL + GAP) - GAP
         assert f"{sheet.width} x {sheet.height} pixels" in capsys.readouterr().out
-    for bad in (tmp_path / "nowhere/sheet.png", tmp_path / "sheet.xyz"):
+    (tmp_path / "file").write_text("")
+    for bad in (tmp_path / "file" / "sheet.png", tmp_path / "sheet.xyz"):
         with pytest.raises(UserError, match="cannot write"):
             preview(folder, bad, policy="baug", images=1)
     with pytest.raises(UserError, match="--images 0 is too few"):
         preview(folder, images=0)
+
+
+def test_a_policys_steps_are_folded_into_two_lines_beside_its_name():
+    for policy in POLICIES.values():
+        left, text = preview_module._title(policy, "seed 123, epoch 45", preview_module.LEAST)
+        assert text.count("\n") <= 1
+        assert all(left + preview_module.SMALL.getlength(line) <= preview_module.LEAST for line in text.split("\n"))
+        assert " ".join(text.split()).endswith("; seed 123, epoch 45")
