@@ -11,7 +11,13 @@ from clever_fast.pipelines.policies import CAUG_PLUS, MOCO_CAUG_PLUS
 HEADS = {"prototypes": 64, "hidden": 32, "bottleneck": 16, "teacher_momentum": 0.9}
 METHODS = {"dino": Dino(**HEADS), "clever": Clever(**HEADS, ef_prototypes=48)}
 SIAMESE = {"simsiam": SimSiam(width=32, bottleneck=8), "ddcl": Ddcl(width=32, bottleneck=8)}
-VIT = Backbone("vit_test", lambda drop_path: vit(48, 2, 2, drop_path, patch_size=8, image_size=32))
+
+
+def vit_test(drop_path: float):
+    return vit(48, 2, 2, drop_path, patch_size=8, image_size=32)
+
+
+VIT = Backbone("vit_test", vit_test)
 
 
 def small(method: str = "clever", **changes) -> Recipe:

@@ -83,7 +83,7 @@ def test_killed_runs_end_with_the_same_weights(small, images, tmp_path, whole, f
             moments[moment] += 1
             most = max(most, lost)
         assert_same_state(whole, undisturbed(recipe, again))
-        assert steps(again.run) == steps(whole), "records of steps are missing"
+        assert steps(again.folder) == steps(whole), "records of steps are missing"
     assert moments.total() == kills
     assert moments["while a checkpoint was written"] > 0 or kills < 100
     assert most <= 2 * run.save_every  # the steps since the last one, and those during its write

@@ -1,5 +1,6 @@
 """Every example of docs/python.md runs, and what it trains is resumed and loaded again."""
 
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -24,9 +25,12 @@ def example(monkeypatch, tmp_path, images):
     (tmp_path / "images").symlink_to(images)
 
     def run(name: str) -> ModuleType:
-        module = ModuleType(f"example_{name}")
+        file = tmp_path / f"example_{name}.py"
+        file.write_text(SMALL.sub("epochs=2, batch_size=8)", EXAMPLES[name]))
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, module.__name__, module)
-        exec(SMALL.sub("epochs=2, batch_size=8)", EXAMPLES[name]), module.__dict__)
+        spec.loader.exec_module(module)
         return module
 
     return run
