@@ -58,7 +58,7 @@ def test_ready_sweeps_hold_the_released_value(name, tmp_path):
         ({"method.preg_weight": ["big"]}, "preg_weight.*big"),
         ({"seed": [1.5]}, "seed.*1.5"),
         ({"policy": ["daug"]}, "daug"),
-        ({"method.separation_ratio": [0.8, 1.0]}, "separation_ratio 1.0 leaves one part"),
+        ({"method.separation_ratio": [0.8, 1.0]}, "separation_ratio is 1.0; it must be above 0 and below 1"),
         ({"epochs": [0]}, "epochs is 0"),
         ({"method.preg_weight": [0.001, "1e-3"]}, "preg_weight=0.001 twice"),
         ({"base": [RECIPE]}, "name the recipe"),
