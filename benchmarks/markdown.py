@@ -36,7 +36,7 @@ def write(records: list[dict], checkout: Path) -> list[Path]:
     for (page, name), text in made.items():
         try:
             write_section(checkout / page, name, text)
-        except (OSError, ValueError):
+        except (OSError, ValueError, SystemExit):
             raise UserError(f"{checkout / page} has no place for the table {name!r}: give a checkout") from None
     return sorted({checkout / page for page, _ in made})
 
