@@ -59,7 +59,8 @@ class Policy:
             return replace(old, size=size, count=count, scale=scale, augmentations=tuple(blurred))
 
         views = [view(old, global_size, 1, (global_scale or old.scale[0], 1.0)) for old in self.views[:2]]
-        views += [view(old, local_size, local_crops, old.scale) for old in self.views[2:]]
+        if local_crops:
+            views += [view(old, local_size, local_crops, old.scale) for old in self.views[2:]]
         return replace(self, views=tuple(views))
 
     @property

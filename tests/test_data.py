@@ -193,3 +193,11 @@ def test_the_pipeline_runs_on_the_stream_that_will_read_the_crops(monkeypatch):
     assert [next(batches), next(batches)] == [[], []]
     assert streams == ["first", "second"]
     assert data._stream(torch.device("cpu")) is None
+
+
+def test_without_local_crops_a_batch_has_none(manifest):
+    batches = PretrainingBatches(manifest, small(local_crops=0), Accelerator.from_execution(CPU))
+    batch = next(iter(batches))
+    batches.close()
+    assert batch.local_crops is None
+    assert len(batch.global_crops) == 16

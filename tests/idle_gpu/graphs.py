@@ -22,7 +22,7 @@ def main(folder: Path) -> None:
     from clever_fast.pipelines.pretraining import PretrainingLoader
 
     manifest = open_manifest(folder)
-    for policy, local_crops in ((CAUG_PLUS, 4), (MOCO_CAUG_PLUS, 0)):
+    for policy, local_crops in ((CAUG_PLUS, 4), (CAUG_PLUS, 0), (MOCO_CAUG_PLUS, 0)):
         small = policy.with_crops(global_size=64, local_size=32, local_crops=local_crops)
         options = LoaderOptions(threads=2, preallocate=True, affinity=True)
         loader = PretrainingLoader(manifest, small, seed=0, batch_size=8, device_id=0, options=options)
