@@ -35,6 +35,7 @@ LOGITS = ["student", "teacher", "out"]
 SCALARS = ["student_scale", "teacher_scale", "factor", "largest"]
 CROPS = {  # of the ops on uint8 crops
     "crops": "*u8", "sharp": "*u8", "rows": "*u16", "parameters": "*fp32", "means": "*fp32", "field": "*fp32",
+    "gain": "*fp32",
 }  # fmt: skip
 TABLES = {"addresses": "*i64", "ends": "*i64", "sizes": "*i64", "owners": "*i32", "places": "*i32"}
 

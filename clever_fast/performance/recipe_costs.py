@@ -1,4 +1,4 @@
-"""Counts what every recipe costs and keeps it for `clever-fast recipes`: python -m clever_fast.performance.recipe_costs
+"""Keeps what every recipe costs, as its table says, for `clever-fast recipes`: python -m clever_fast.performance.recipe_costs
 
 A recipe that was added or changed needs it again, and a test says so.
 """
