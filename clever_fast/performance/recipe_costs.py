@@ -1,4 +1,4 @@
-"""Keeps what every recipe costs, as its table says, for `clever-fast recipes`: python -m clever_fast.performance.recipe_costs
+"""Keeps the table of `clever-fast recipes`, which needs no torch: python -m clever_fast.performance.recipe_costs
 
 A recipe that was added or changed needs it again, and a test says so.
 """
